@@ -1,0 +1,96 @@
+//! The one body type, for requests and responses alike, with its errors.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+
+/// A body on its way. `Stream` is any other body behind a pointer, so that the enum stays small.
+pub enum Body {
+    /// Nothing.
+    Empty,
+    /// These bytes at once; `None` when they have been given.
+    Full(Option<Bytes>),
+    /// What hyper receives from a socket.
+    Incoming(Incoming),
+    /// A body of another module: a tap, an event stream, a limit.
+    Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
+}
+
+/// Why a body broke off, and on whose side.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection that brings it failed.
+    #[error("the sender broke off: {0}")]
+    Broken(#[from] hyper::Error),
+    /// It grew past its limit.
+    #[error("the body is larger than its limit")]
+    TooLarge,
+    /// It fell silent for longer than it may.
+    #[error("the body fell silent")]
+    TimedOut,
+}
+
+impl Body {
+    /// A body of these bytes.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Full(Some(bytes))
+        }
+    }
+
+    /// A body of another kind.
+    pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + 'static) -> Self {
+        Self::Stream(Box::pin(body))
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken)
+            }
+            Self::Stream(body) => body.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Full(bytes) => bytes.is_none(),
+            Self::Incoming(incoming) => incoming.is_end_stream(),
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Full(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Incoming(incoming) => incoming.size_hint(),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Body")
+    }
+}

@@ -1,0 +1,525 @@
+//! The configuration as the rest of the code sees it: typed, complete, every default filled.
+//! `raw.rs` is the file's shape, `check.rs` turns it into this or into problems. `config/portcullis.toml`
+//! documents every key; the names here are the names there. Opens no socket.
+
+pub mod check;
+pub mod raw;
+pub mod source;
+pub mod units;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use ipnet::IpNet;
+use jsonwebtoken::Algorithm;
+
+use crate::refusal::{Language, Refusal};
+use crate::secret::Secret;
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+#[expect(
+    missing_docs,
+    reason = "one field for each table of config/portcullis.toml"
+)]
+pub struct Config {
+    pub server: Server,
+    pub admin: Admin,
+    pub log: Log,
+    pub errors: Errors,
+    /// `[credentials] sources`.
+    pub sources: Vec<Source>,
+    pub identity: IdentityHeaders,
+    pub tokens: Tokens,
+    pub issuers: Vec<Issuer>,
+    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<Route>,
+    pub tests: Vec<Test>,
+    /// Every file that was read for this configuration, to be watched: the config itself, keys, certificates.
+    pub files: Vec<PathBuf>,
+}
+
+/// `[server]`: the public listener.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Server {
+    pub listen: Vec<Listen>,
+    /// At least one.
+    pub workers: usize,
+    pub hosts: Vec<HostPattern>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub header_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub body_timeout: Duration,
+    pub max_connections: usize,
+    pub max_header_bytes: usize,
+    pub max_headers: usize,
+    pub max_uri: usize,
+    pub max_body: u64,
+    pub drain_timeout: Duration,
+    pub public_probes: bool,
+    /// Begins with `/`, ends without.
+    pub mount: Box<str>,
+    pub watch: bool,
+    pub tls: Option<ServerTls>,
+    pub max_concurrent_streams: u32,
+    pub http2_websocket: bool,
+}
+
+/// Where a listener stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A unix socket at this path.
+    Unix(PathBuf),
+}
+
+/// A host name to match: exact, or `*.` and one label before the rest. Lower case, no trailing dot, no port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// This name.
+    Exact(Box<str>),
+    /// `.example.com`: any one label before it.
+    Suffix(Box<str>),
+}
+
+/// `[server.tls]`. The files were readable and parsed at check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct ServerTls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub tls13_only: bool,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Admin {
+    pub listen: SocketAddr,
+    pub enabled: bool,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Log {
+    pub format: LogFormat,
+    pub level: tracing::level_filters::LevelFilter,
+    pub access: bool,
+    pub audit: bool,
+    pub email: bool,
+}
+
+/// `[log] format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For eyes.
+    Human,
+}
+
+/// `[errors]`, and what a route makes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Errors {
+    pub language: Language,
+    pub style: ErrorStyle,
+}
+
+/// The shape of a refusal's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorStyle {
+    /// `{"code","data","msg","error","request_id"}`.
+    Envelope,
+    /// RFC 9457 problem details.
+    Problem,
+    /// `{"detail"}`.
+    Detail,
+}
+
+/// One place where a token may be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// A header of this name that holds the token alone.
+    Header(HeaderName),
+    /// A query parameter of this name.
+    Query(Box<str>),
+    /// A cookie of this name.
+    Cookie(Box<str>),
+    /// `Sec-WebSocket-Protocol: bearer, <token>`.
+    Subprotocol,
+}
+
+/// `[identity]`: the headers that tell the upstream who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// Carries `guest`, `authenticated` or `invalid_token`.
+    pub status_header: HeaderName,
+    /// Carries the request id.
+    pub request_id_header: HeaderName,
+    /// Header and claim, defaults merged in.
+    pub headers: Vec<(HeaderName, ClaimPath)>,
+}
+
+/// A claim by its path of members: `user_metadata.username`. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimPath(pub Box<[Box<str>]>);
+
+/// `[tokens]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Tokens {
+    /// Seconds, at most 300.
+    pub leeway: u64,
+    pub cache_size: u64,
+    pub worker_cache_size: usize,
+    pub cache_time: Duration,
+}
+
+/// `[[issuer]]`: whose tokens are honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Issuer {
+    pub name: Box<str>,
+    pub iss: Box<str>,
+    pub audience: Vec<Box<str>>,
+    /// Never empty; of one family with the key source.
+    pub algorithms: Vec<Algorithm>,
+    pub keys: KeySource,
+    pub roles: Vec<ClaimPath>,
+    pub trust_user_metadata: bool,
+}
+
+/// Where an issuer's keys come from. Files were read at check; a reload reads them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A shared secret, decoded; at least 32 bytes.
+    Secret(Secret<Arc<[u8]>>),
+    /// A public key or certificate as PEM text.
+    PublicKey(Arc<str>),
+    /// A JWKS document as JSON text.
+    JwksFile(Arc<str>),
+    /// A JWKS by URL.
+    JwksUrl(JwksUrl),
+}
+
+/// `jwks_url` and its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct JwksUrl {
+    /// `https://`, or `http://` to a loopback address.
+    pub url: Box<str>,
+    pub cache_file: Option<PathBuf>,
+    pub refresh: Duration,
+    pub min_interval: Duration,
+    pub timeout: Duration,
+    pub max_stale: Duration,
+}
+
+/// `[[upstream]]`: a service behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub endpoints: Vec<Endpoint>,
+    pub protocol: Protocol,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// `None`: no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    pub pool_idle_timeout: Duration,
+    pub pool_max_idle: usize,
+    pub retries: u32,
+    pub health: Option<Health>,
+    /// `None`: never ejected.
+    pub eject: Option<Eject>,
+    pub tls: UpstreamTls,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// How it is reached.
+    pub address: EndpointAddress,
+    /// TLS on top, with this server name unless `[upstream.tls] server_name` says another.
+    pub tls: bool,
+    /// The `Host` that `host_header = "upstream"` sends: `host:port` without a default port; `localhost` for unix sockets.
+    pub authority: HeaderValue,
+}
+
+/// Where an endpoint stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// A host name or IP address, and a port. Names are resolved at each connect.
+    Tcp(Box<str>, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Balance {
+    RoundRobin,
+    LeastRequests,
+}
+
+/// `[upstream.health]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Health {
+    pub path: Box<str>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy: u32,
+    pub unhealthy: u32,
+}
+
+/// `[upstream.eject]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Eject {
+    pub failures: u32,
+    pub duration: Duration,
+}
+
+/// `[upstream.tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM text of the certificates to trust; `None`: the machine's roots.
+    pub ca: Option<Arc<str>>,
+    /// The name to verify; `None`: the endpoint's host.
+    pub server_name: Option<Box<str>>,
+}
+
+/// `[[route]]`: what may pass, and how.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Route {
+    pub name: Arc<str>,
+    /// The line of the file where the route begins.
+    pub line: usize,
+    pub host: Option<HostPattern>,
+    pub path: PathPattern,
+    /// `None`: any but TRACE and CONNECT.
+    pub methods: Option<Vec<Method>>,
+    /// The index in `Config::upstreams`.
+    pub upstream: usize,
+    pub auth: Auth,
+    pub on_invalid: OnInvalid,
+    pub credentials: Credentials,
+    pub sources: Vec<Source>,
+    /// Indexes in `Config::issuers`; `None`: all.
+    pub issuers: Option<Vec<usize>>,
+    pub roles: Vec<Box<str>>,
+    pub require: Vec<Condition>,
+    /// `scheme://host[:port]`, lower case, no default port.
+    pub origins: Vec<Box<str>>,
+    pub errors: Errors,
+    pub max_body: u64,
+    pub first_byte_timeout: Duration,
+    pub on_disconnect: OnDisconnect,
+    pub host_header: HostHeader,
+    /// Lower case.
+    pub upgrades: Vec<Box<str>>,
+    pub headers: HeaderRules,
+    pub sse: Sse,
+    pub websocket: Websocket,
+}
+
+/// A path pattern, split at slashes: `/a/{id}/{*rest}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PathPattern(pub Vec<Segment>);
+
+/// One segment of a path pattern.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Segment {
+    /// This text (unreserved escapes decoded).
+    Literal(Box<str>),
+    /// `{name}`: one non-empty segment.
+    One(Box<str>),
+    /// `{*name}`: everything that is left, slashes included, not empty; always last.
+    Rest(Box<str>),
+}
+
+/// `auth` of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Auth {
+    /// Credentials are not looked at.
+    Public,
+    /// A guest may pass.
+    Optional,
+    /// Only a verified caller may pass.
+    Required,
+}
+
+/// `on_invalid` of an optional route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum OnInvalid {
+    Guest,
+    Reject,
+}
+
+/// `credentials` of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum Credentials {
+    Strip,
+    Pass,
+}
+
+/// A claim condition of a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Condition {
+    /// Which claim.
+    pub claim: ClaimPath,
+    /// What must hold of it.
+    pub test: ConditionTest,
+}
+
+/// What must hold of a claim. A missing claim satisfies only `Exists(false)`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConditionTest {
+    /// Equal to this value (type included).
+    Equals(serde_json::Value),
+    /// Equal to one of these.
+    OneOf(Vec<serde_json::Value>),
+    /// A list that holds this value.
+    Contains(serde_json::Value),
+    /// There (and not null), or not.
+    Exists(bool),
+}
+
+/// `on_disconnect` of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum OnDisconnect {
+    Cancel,
+    Finish,
+}
+
+/// `host_header` of a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum HostHeader {
+    Client,
+    Upstream,
+}
+
+/// `[route.headers]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct HeaderRules {
+    pub request_set: Vec<(HeaderName, HeaderValue)>,
+    pub request_remove: Vec<HeaderName>,
+    pub response_set: Vec<(HeaderName, HeaderValue)>,
+    pub response_remove: Vec<HeaderName>,
+}
+
+/// `[route.sse]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sse {
+    /// Silence after which a comment is sent; `None`: never.
+    pub heartbeat: Option<Duration>,
+    /// Which events get the fields.
+    pub enrich: Enrich,
+    /// Field and claim.
+    pub enrich_fields: Vec<(Box<str>, ClaimPath)>,
+    /// What a refused event stream gets.
+    pub on_reject: SseReject,
+    /// The `retry:` of an `auth_error` event.
+    pub reject_retry: Duration,
+    /// The `retry:` at drain and break-off.
+    pub retry: Duration,
+}
+
+/// `enrich` of `[route.sse]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Enrich {
+    /// No event.
+    None,
+    /// Events of these names.
+    Named(Vec<Box<str>>),
+    /// Every event.
+    All,
+}
+
+/// `on_reject` of `[route.sse]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum SseReject {
+    Status,
+    Event,
+}
+
+/// `[route.websocket]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Websocket {
+    pub enabled: bool,
+    pub on_reject: WebsocketReject,
+    pub greeting: bool,
+    pub greeting_message: Box<str>,
+    pub ping_interval: Option<Duration>,
+    pub idle_timeout: Option<Duration>,
+    pub close_unauthenticated: u16,
+    pub close_forbidden: u16,
+    pub close_limited: u16,
+}
+
+/// `on_reject` of `[route.websocket]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum WebsocketReject {
+    Http,
+    Close,
+}
+
+/// `[[test]]`: a request and what must become of it.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Test {
+    pub name: Box<str>,
+    pub line: usize,
+    pub method: Method,
+    pub target: Box<str>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub caller: TestCaller,
+    /// `None`: whatever route matches; `Some(None)`: no route matches.
+    pub route: Option<Option<Box<str>>>,
+    pub allow: bool,
+    pub reason: Option<Refusal>,
+}
+
+/// Who calls in a `[[test]]`.
+#[derive(Clone, Debug)]
+pub enum TestCaller {
+    /// No credential beyond those in `target` and `headers`.
+    AsSent,
+    /// Verified claims of the issuer at this index.
+    Claims(usize, BTreeMap<String, serde_json::Value>),
+    /// This token as bearer.
+    Token(Secret<Box<str>>),
+}

@@ -1,0 +1,1 @@
+//! The verified-token cache.

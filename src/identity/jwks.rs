@@ -1,0 +1,1 @@
+//! JWKS by URL.

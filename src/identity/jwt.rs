@@ -1,0 +1,1 @@
+//! One token, read and verified. Pure.

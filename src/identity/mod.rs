@@ -1,0 +1,57 @@
+//! Who calls: tokens verified against issuers. `jwt.rs` reads and verifies one token (pure), `jwks.rs` and
+//! `issuer.rs` hold the keys, `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens,
+//! `verifier.rs` puts them together. Decides nothing about what a caller may do.
+
+pub mod cache;
+pub mod claims;
+pub mod issuer;
+pub mod jwks;
+pub mod jwt;
+pub mod verifier;
+
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use crate::clock::UnixSeconds;
+use crate::refusal::Refusal;
+use crate::request::credential::Credential;
+use crate::secret::Secret;
+
+/// A verified caller: built once per token and shared by every request that carries it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The issuer's name in the config.
+    pub issuer: Arc<str>,
+    /// The issuer's index in the config that verified it.
+    pub issuer_index: usize,
+    /// `sub`.
+    pub user_id: Box<str>,
+    /// `email`, where there is one.
+    pub email: Option<Box<str>>,
+    /// `session_id`, where there is one.
+    pub session_id: Option<Box<str>>,
+    /// Every role that the issuer's role claims name.
+    pub roles: Vec<Box<str>>,
+    /// `is_anonymous`.
+    pub anonymous: bool,
+    /// When it ends: `exp` plus the leeway. Also the deadline of its streams.
+    pub ends_at: UnixSeconds,
+    /// All the claims.
+    pub claims: serde_json::Map<String, serde_json::Value>,
+    /// The identity headers for the upstream, rendered and encoded.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The token itself, so that a reload can judge it again. Empty for an identity made by a `[[test]]`.
+    pub token: Secret<Arc<str>>,
+}
+
+/// What we made of a request's credential.
+#[derive(Clone, Debug)]
+pub enum Caller {
+    /// No credential.
+    Guest,
+    /// A verified one.
+    Known(Arc<Identity>),
+    /// A bad one, and why. Never treated as absent.
+    Unverified(Refusal, Credential),
+}

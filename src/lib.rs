@@ -1,0 +1,23 @@
+//! Portcullis: an authentication gateway and reverse proxy.
+//!
+//! The modules stand in the order of the house, top-down: **a module may use only modules below it**
+//! (`tests/it/layers.rs` holds that). `docs/ARCHITECTURE.md` walks through it; `gate` is the journey
+//! of one request.
+
+pub mod cli;
+pub mod demo;
+pub mod server;
+pub mod admin;
+pub mod gate;
+pub mod route;
+pub mod forward;
+pub mod streams;
+pub mod policy;
+pub mod identity;
+pub mod request;
+pub mod config;
+pub mod refusal;
+pub mod observe;
+pub mod body;
+pub mod secret;
+pub mod clock;

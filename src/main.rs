@@ -1,0 +1,3 @@
+//! The `portcullis` binary: arguments to `cli`, exit code.
+
+fn main() {}

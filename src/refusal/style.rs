@@ -1,0 +1,1 @@
+//! Prints a refusal as a response: the three body styles, the language, `WWW-Authenticate`.

@@ -1,0 +1,6 @@
+//! What came in: the head, read once into a normalized form (`head.rs`), the credential taken out of it
+//! (`credential.rs`), and who connected (`peer.rs`). Believes nothing.
+
+pub mod credential;
+pub mod head;
+pub mod peer;
