@@ -17,6 +17,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
+use crate::refusal::style::ErrorStyle;
 use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
 
@@ -133,17 +134,6 @@ pub enum LogFormat {
 pub struct Errors {
     pub language: Language,
     pub style: ErrorStyle,
-}
-
-/// The shape of a refusal's body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorStyle {
-    /// `{"code","data","msg","error","request_id"}`.
-    Envelope,
-    /// RFC 9457 problem details.
-    Problem,
-    /// `{"detail"}`.
-    Detail,
 }
 
 /// One place where a token may be.
