@@ -51,3 +51,14 @@ impl Permit {
         }
     }
 }
+
+#[cfg(test)]
+impl Permit {
+    /// A permit for `caller` out of nowhere, for the tests of the parts that demand one.
+    pub(crate) fn for_test(caller: Caller) -> Self {
+        Self {
+            caller,
+            client: None,
+        }
+    }
+}
