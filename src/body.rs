@@ -31,6 +31,9 @@ pub enum BodyError {
     /// It fell silent for longer than it may.
     #[error("the body fell silent")]
     TimedOut,
+    /// The stream that it belongs to had to end while it could not end well.
+    #[error("the stream had to end in the middle")]
+    Ended,
 }
 
 impl Body {

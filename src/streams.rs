@@ -17,6 +17,7 @@ use tokio::time::Sleep;
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::policy::Permit;
+use crate::refusal::Refusal;
 
 /// The live streams of the whole process.
 pub struct Streams {
@@ -55,6 +56,23 @@ pub enum End {
     Revoked,
     /// The gateway is shutting down.
     Draining,
+}
+
+/// How a stream came to its end, for the access line and the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The protocol's own end: the upstream said all it had, or the sides closed in order.
+    Finished,
+    /// The registry told it to.
+    Told(End),
+    /// The client went away first.
+    ClientLeft,
+    /// The upstream broke off.
+    UpstreamDisconnected,
+    /// The upstream was silent for longer than it may.
+    UpstreamTimeout,
+    /// The client was silent for longer than it may.
+    Idle,
 }
 
 /// What becomes of a stream that is judged again.
@@ -126,10 +144,29 @@ impl Kind {
 impl End {
     /// The stable word: the event's name or the close reason, and the metric's label.
     pub fn word(self) -> &'static str {
+        self.refusal().word()
+    }
+
+    /// The row of the table of refusals that words it for the client.
+    pub fn refusal(self) -> Refusal {
         match self {
-            Self::Expired => "auth_expired",
-            Self::Revoked => "auth_revoked",
-            Self::Draining => "draining",
+            Self::Expired => Refusal::AuthExpired,
+            Self::Revoked => Refusal::AuthRevoked,
+            Self::Draining => Refusal::Draining,
+        }
+    }
+}
+
+impl Outcome {
+    /// The metric's label.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::Told(end) => end.word(),
+            Self::ClientLeft => "client_left",
+            Self::UpstreamDisconnected => "upstream_disconnected",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::Idle => "idle",
         }
     }
 }

@@ -42,6 +42,9 @@ pub enum Refusal {
     UpstreamUnavailable,
     UpstreamFailed,
     UpstreamTimeout,
+    UpstreamDisconnected,
+    AuthExpired,
+    AuthRevoked,
     Draining,
     Internal,
 }
@@ -159,6 +162,9 @@ pub static TABLE: &[Row] = &[
     row(Refusal::UpstreamUnavailable, "upstream_unavailable", 503, "The service is not available", "服务暂不可用"),
     row(Refusal::UpstreamFailed, "upstream_failed", 502, "The service gave no usable answer", "服务响应异常"),
     row(Refusal::UpstreamTimeout, "upstream_timeout", 504, "The service took too long", "服务响应超时"),
+    row(Refusal::UpstreamDisconnected, "upstream_disconnected", 502, "The service broke off", "服务连接中断"),
+    row(Refusal::AuthExpired, "auth_expired", 401, "The login behind this stream has expired", "登录已过期，连接已关闭"),
+    row(Refusal::AuthRevoked, "auth_revoked", 403, "This stream is no longer allowed", "权限已被撤销，连接已关闭"),
     row(Refusal::Draining, "draining", 503, "The gateway is shutting down", "网关正在关闭"),
     row(Refusal::Internal, "internal", 500, "The gateway failed", "网关内部错误"),
 ];
