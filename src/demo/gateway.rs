@@ -1,0 +1,1 @@
+//! The gateway config that the demo runs (to come).
