@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A time on the wall clock, in whole seconds since the Unix epoch (RFC 7519 `NumericDate`).
 pub type UnixSeconds = u64;
@@ -26,11 +26,16 @@ impl Clock {
 
     /// Seconds since the Unix epoch; 0 where the machine's clock stands before it.
     pub fn now(&self) -> UnixSeconds {
+        self.since_epoch().as_secs()
+    }
+
+    /// The time since the Unix epoch as finely as the machine's clock tells it, for what a log line shows.
+    pub fn since_epoch(&self) -> Duration {
         match self {
             Self::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.as_secs()),
-            Self::Manual(seconds) => seconds.load(Ordering::Relaxed),
+                .unwrap_or_default(),
+            Self::Manual(seconds) => Duration::from_secs(seconds.load(Ordering::Relaxed)),
         }
     }
 

@@ -17,6 +17,7 @@ use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
+use crate::observe::log::Format as LogFormat;
 use crate::refusal::style::ErrorStyle;
 use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
@@ -115,17 +116,6 @@ pub struct Log {
     pub access: bool,
     pub audit: bool,
     pub email: bool,
-}
-
-/// `[log] format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, JSON elsewhere.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For eyes.
-    Human,
 }
 
 /// `[errors]`, and what a route makes of it.

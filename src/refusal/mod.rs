@@ -2,6 +2,7 @@
 //! The word is the client's `error`, the log's `reason` and the metric's label alike.
 //! `style.rs` prints a refusal as a body.
 
+pub mod language;
 pub mod style;
 
 use http::StatusCode;
