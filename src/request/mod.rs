@@ -1,6 +1,10 @@
-//! What came in: the head, read once into a normalized form (`head.rs`), the credential taken out of it
-//! (`credential.rs`), and who connected (`peer.rs`). Believes nothing.
+//! What came in: the head, read once into a normalized form (`head.rs`; its parts `path.rs`, `host.rs`,
+//! `upgrade.rs`), the credential taken out of it (`credential.rs`), and who connected (`peer.rs`).
+//! Believes nothing.
 
 pub mod credential;
 pub mod head;
+pub mod host;
+pub mod path;
 pub mod peer;
+pub mod upgrade;
