@@ -400,4 +400,4 @@ const STEP: Duration = Duration::from_millis(100);
 const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,11 +7,13 @@ use super::*;
 use crate::identity::{Caller, Identity};
 use crate::secret::Secret;
 
-fn guest(route: &str) -> Member {
+/// A guest's stream on `route`.
+pub(crate) fn guest(route: &str) -> Member {
     member(route, Caller::Guest)
 }
 
-fn known(ends_at: UnixSeconds) -> Member {
+/// A known caller's stream, with a token that ends then.
+pub(crate) fn known(ends_at: UnixSeconds) -> Member {
     let headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     let identity = Identity {
         issuer: "test".into(),
@@ -22,7 +24,7 @@ fn known(ends_at: UnixSeconds) -> Member {
         roles: Vec::new(),
         anonymous: false,
         ends_at,
-        claims: serde_json::Map::new(),
+        claims: [("sub".to_owned(), "u".into())].into_iter().collect(),
         headers,
         token: Secret::new("".into()),
     };
