@@ -1,1 +1,250 @@
-//! The verified-token cache.
+//! Verified tokens, remembered: a small cache of each worker's own in front of one that all share. Both
+//! hold only what was verified, under the token's full text; a bad token leaves nothing behind.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use crate::clock::UnixSeconds;
+use crate::identity::Identity;
+
+/// One verified token.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Who it speaks for.
+    pub identity: Arc<Identity>,
+    /// The issuer's key generation that verified it.
+    pub generation: u64,
+    /// When it is forgotten, by the monotonic clock: a wall clock that jumps back extends nothing.
+    pub until: Instant,
+}
+
+impl Entry {
+    /// Whether it still holds. `exp` is judged by the wall clock at every hit.
+    pub(crate) fn holds(&self, moment: Moment, generations: &dyn Generations) -> bool {
+        moment.wall < self.identity.ends_at
+            && moment.monotonic < self.until
+            && self.generation == generations.generation(self.identity.issuer_index)
+    }
+}
+
+/// Now, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// By the wall clock.
+    pub wall: UnixSeconds,
+    /// By the monotonic clock.
+    pub monotonic: Instant,
+}
+
+/// The key generation of each issuer.
+pub trait Generations {
+    /// That of the issuer at `index` now.
+    fn generation(&self, index: usize) -> u64;
+}
+
+/// A worker's own verified tokens. Bounded, no lock, nothing allocated on a hit.
+#[derive(Debug)]
+pub struct LocalTokens {
+    tokens: RefCell<Local>,
+    counts: Arc<TokenCounts>,
+    hasher: RandomState,
+    /// Half the bound: entries live in two halves, and the older one is dropped when the younger is full.
+    half: usize,
+}
+
+#[derive(Debug, Default)]
+struct Local {
+    epoch: u64,
+    young: FxHashMap<u64, Entry>,
+    old: FxHashMap<u64, Entry>,
+}
+
+/// What a worker's cache met, for `portcullis_token_cache_hits_total` and `_misses_total`.
+#[derive(Debug, Default)]
+pub struct TokenCounts {
+    /// Tokens that were known, here or in the shared cache.
+    pub hits: AtomicU64,
+    /// Tokens that had to be verified.
+    pub misses: AtomicU64,
+}
+
+impl LocalTokens {
+    /// At most `size` tokens; 0 keeps none.
+    pub fn new(size: usize) -> Self {
+        Self {
+            tokens: RefCell::default(),
+            counts: Arc::default(),
+            hasher: RandomState::new(),
+            half: size / 2,
+        }
+    }
+
+    /// The worker's counters.
+    pub fn counts(&self) -> &Arc<TokenCounts> {
+        &self.counts
+    }
+
+    /// Notes a token that was known.
+    pub(crate) fn count_hit(&self) {
+        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Notes a token that was not.
+    pub(crate) fn count_miss(&self) {
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The identity of `token`, if it was verified in this epoch and still holds.
+    pub(crate) fn find(
+        &self,
+        token: &str,
+        moment: Moment,
+        cache: &TokenCache,
+        generations: &dyn Generations,
+    ) -> Option<Arc<Identity>> {
+        let mark = self.mark(token);
+        let mut local = self.tokens.borrow_mut();
+        local.enter(cache.epoch());
+        let entry = match local.young.get(&mark) {
+            Some(entry) => entry,
+            None => local.old.get(&mark)?,
+        };
+        if **entry.identity.token.expose() != *token || !entry.holds(moment, generations) {
+            return None;
+        }
+        let identity = entry.identity.clone();
+        if !local.young.contains_key(&mark) {
+            local.promote(mark, self.half);
+        }
+        Some(identity)
+    }
+
+    /// Keeps a verified token.
+    pub(crate) fn insert(&self, entry: Entry, cache: &TokenCache) {
+        if self.half == 0 {
+            return;
+        }
+        let mark = self.mark(entry.identity.token.expose());
+        let mut local = self.tokens.borrow_mut();
+        local.enter(cache.epoch());
+        local.insert(mark, entry, self.half);
+    }
+
+    /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
+    /// cheaper. Only verified tokens are kept, and nobody can choose their signatures; the text decides.
+    fn mark(&self, token: &str) -> u64 {
+        let bytes = token.as_bytes();
+        self.hasher
+            .hash_one(&bytes[bytes.len().saturating_sub(32)..])
+    }
+}
+
+impl Local {
+    /// What was kept in another epoch is forgotten: another configuration, or something was revoked.
+    fn enter(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.young.clear();
+            self.old.clear();
+            self.epoch = epoch;
+        }
+    }
+
+    fn insert(&mut self, mark: u64, entry: Entry, half: usize) {
+        if self.young.len() >= half && !self.young.contains_key(&mark) {
+            std::mem::swap(&mut self.young, &mut self.old);
+            self.young.clear();
+        }
+        self.young.insert(mark, entry);
+    }
+
+    /// An old entry that is used stays.
+    fn promote(&mut self, mark: u64, half: usize) {
+        if let Some(entry) = self.old.remove(&mark) {
+            self.insert(mark, entry, half);
+        }
+    }
+}
+
+/// Verified tokens of all workers.
+#[derive(Debug)]
+pub struct TokenCache {
+    shared: moka::sync::Cache<Arc<str>, Entry>,
+    epoch: AtomicU64,
+}
+
+impl TokenCache {
+    /// At most `size` tokens, each for `time` at most.
+    pub fn new(size: u64, time: Duration) -> Self {
+        Self {
+            shared: moka::sync::Cache::builder()
+                .max_capacity(size)
+                .time_to_live(time)
+                .expire_after(UntilEntryEnds)
+                .support_invalidation_closures()
+                .build(),
+            epoch: AtomicU64::new(next_epoch()),
+        }
+    }
+
+    /// Finds `token`, or makes its entry with `verify`; when several want the same one, once.
+    pub(crate) fn find_or_verify<E: Clone + Send + Sync + 'static>(
+        &self,
+        token: &Arc<str>,
+        known: impl Fn(&Entry) -> bool,
+        verify: impl FnOnce() -> Result<Entry, E>,
+    ) -> Result<Entry, E> {
+        match self.shared.get(&**token) {
+            Some(entry) if known(&entry) => return Ok(entry),
+            Some(_) => self.shared.invalidate(&**token),
+            None => {}
+        }
+        self.shared
+            .try_get_with(token.clone(), verify)
+            .map_err(|error| E::clone(&error))
+    }
+
+    /// Forgets the tokens of every identity that `which` picks, on all workers: a revocation, a log-out.
+    pub fn forget(&self, which: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
+        let picked = self
+            .shared
+            .invalidate_entries_if(move |_, entry| which(&entry.identity));
+        if picked.is_err() {
+            self.shared.invalidate_all();
+        }
+        // After the shared one: a worker that starts anew cannot pick the forgotten up again.
+        self.epoch.store(next_epoch(), Ordering::Release);
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+}
+
+/// Epochs are unique in the process, so that a worker's cache never takes one verifier for another.
+fn next_epoch() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// Entries leave the shared cache when they end; room is not kept for the expired.
+#[derive(Debug)]
+struct UntilEntryEnds;
+
+impl moka::Expiry<Arc<str>, Entry> for UntilEntryEnds {
+    fn expire_after_create(&self, _: &Arc<str>, entry: &Entry, now: Instant) -> Option<Duration> {
+        Some(entry.until.saturating_duration_since(now))
+    }
+}
+
+/// For tests of the caches alone.
+impl Generations for HashMap<usize, u64> {
+    fn generation(&self, index: usize) -> u64 {
+        self.get(&index).copied().unwrap_or_default()
+    }
+}

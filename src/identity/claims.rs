@@ -1,1 +1,249 @@
-//! Claims to identity.
+//! Claims to identity: the fields that the gateway itself reads, the roles, and the identity headers,
+//! rendered once so that sending them on is cloning. No claim can break a header out of its line.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+use serde_json::{Map, Value};
+
+use crate::clock::UnixSeconds;
+use crate::config::ClaimPath;
+use crate::identity::Identity;
+use crate::identity::issuer::Issuer;
+use crate::identity::validity::subject;
+use crate::refusal::Refusal;
+use crate::secret::Secret;
+
+/// Claims that were verified: their token, and when they end.
+#[derive(Debug)]
+pub struct Verified {
+    /// The claims.
+    pub claims: Map<String, Value>,
+    /// `exp` plus the leeway.
+    pub ends_at: UnixSeconds,
+    /// The token's text; empty where there was none.
+    pub token: Arc<str>,
+}
+
+impl Issuer {
+    /// Makes the identity of verified claims. Refuses claims that no header can carry safely.
+    pub fn identity(&self, verified: Verified) -> Result<Identity, Refusal> {
+        let claims = verified.claims;
+        let string = |name: &str| claims.get(name).and_then(Value::as_str).map(Box::from);
+        Ok(Identity {
+            issuer: self.name.clone(),
+            issuer_index: self.index,
+            user_id: subject(&claims)?.into(),
+            email: string("email"),
+            session_id: string("session_id"),
+            roles: read_roles(&self.roles, &claims),
+            anonymous: claims.get("is_anonymous") == Some(&Value::Bool(true)),
+            ends_at: verified.ends_at,
+            headers: self.render_headers(&claims)?,
+            token: Secret::new(verified.token),
+            claims,
+        })
+    }
+
+    fn render_headers(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
+        let mut headers = Vec::with_capacity(self.headers.len());
+        for (name, path) in &*self.headers {
+            let comma = match self.roles.contains(path) {
+                true => Comma::Encoded,
+                false => Comma::Kept,
+            };
+            if let Some(value) = render(path, claims, comma)? {
+                headers.push((name.clone(), value));
+            }
+        }
+        Ok(headers)
+    }
+}
+
+impl ClaimPath {
+    /// The claim at this path; `None` where it is missing or null.
+    pub fn find<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
+        let (first, rest) = self.0.split_first()?;
+        let start = claims.get(&**first)?;
+        rest.iter()
+            .try_fold(start, |value, member| value.as_object()?.get(&**member))
+            .filter(|value| !value.is_null())
+    }
+}
+
+/// What becomes of a comma: upstreams split role headers at it (CVE-2021-32777).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comma {
+    Kept,
+    Encoded,
+}
+
+/// Every role that the claims at these paths name: strings, and strings in lists. Other types name none.
+fn read_roles(paths: &[ClaimPath], claims: &Map<String, Value>) -> Vec<Box<str>> {
+    let mut roles: Vec<Box<str>> = Vec::new();
+    let mut add = |value: &Value| {
+        if let Some(role) = value.as_str()
+            && !role.is_empty()
+            && !roles.iter().any(|known| **known == *role)
+        {
+            roles.push(role.into());
+        }
+    };
+    for path in paths {
+        match path.find(claims) {
+            Some(Value::Array(values)) => values.iter().for_each(&mut add),
+            Some(value) => add(value),
+            None => {}
+        }
+    }
+    roles
+}
+
+/// The header value of the claim at `path`; `None` where there is nothing that one value could say.
+fn render(
+    path: &ClaimPath,
+    claims: &Map<String, Value>,
+    comma: Comma,
+) -> Result<Option<HeaderValue>, Refusal> {
+    let text = match path.find(claims) {
+        Some(Value::String(text)) => encode(text, comma)?,
+        Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+        // Who is not said to be anonymous is not; upstreams want the header always.
+        None if *path.0 == [Box::from("is_anonymous")] => "false".to_owned(),
+        Some(_) | None => return Ok(None),
+    };
+    HeaderValue::try_from(text)
+        .map(Some)
+        .map_err(|_| Refusal::TokenClaimsInvalid)
+}
+
+/// Percent-encodes (UTF-8, upper-case hex) all but printable ASCII, `%` itself, and spaces at the ends,
+/// which header readers trim. Bytes that end a line or a string are refused: no honest claim holds them.
+fn encode(text: &str, comma: Comma) -> Result<String, Refusal> {
+    if text.contains(['\r', '\n', '\0', '\x7f']) {
+        return Err(Refusal::TokenClaimsInvalid);
+    }
+    let inner = text.len() - text.trim_start_matches(' ').len()..text.trim_end_matches(' ').len();
+    let mut encoded = String::with_capacity(text.len());
+    for (at, byte) in text.bytes().enumerate() {
+        let kept = match byte {
+            b'%' => false,
+            b',' => comma == Comma::Kept,
+            b' ' => inner.contains(&at),
+            _ => byte.is_ascii_graphic(),
+        };
+        if kept {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing into a String cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    Ok(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn path(text: &str) -> ClaimPath {
+        ClaimPath(text.split('.').map(Box::from).collect())
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn strings_are_encoded_so_that_nothing_breaks_out() {
+        let rows = [
+            ("plain", "plain"),
+            ("a b", "a b"),
+            (" a ", "%20a%20"),
+            ("   ", "%20%20%20"),
+            ("100%", "100%25"),
+            ("a,b", "a,b"),
+            ("tab\there", "tab%09here"),
+            ("Ċ", "%C4%8A"),
+            ("张三", "%E5%BC%A0%E4%B8%89"),
+            ("", ""),
+        ];
+        for (text, value) in rows {
+            assert_eq!(encode(text, Comma::Kept).as_deref(), Ok(value), "{text:?}");
+        }
+        assert_eq!(encode("a,b", Comma::Encoded).as_deref(), Ok("a%2Cb"));
+    }
+
+    #[test]
+    fn line_ends_and_nul_refuse_the_token() {
+        for text in ["a\r\nx: y", "a\n", "\r", "\0", "a\x7f"] {
+            assert_eq!(
+                encode(text, Comma::Kept),
+                Err(Refusal::TokenClaimsInvalid),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_type_of_claim_is_rendered_or_omitted() {
+        let claims = object(json!({
+            "s": "x", "b": true, "n": 12, "f": 1.5, "null": null, "list": ["a"], "o": {"in": "deep"},
+        }));
+        let rows = [
+            ("s", Some("x")),
+            ("b", Some("true")),
+            ("n", Some("12")),
+            ("f", Some("1.5")),
+            ("null", None),
+            ("list", None),
+            ("o", None),
+            ("o.in", Some("deep")),
+            ("o.in.deeper", None),
+            ("missing", None),
+            ("is_anonymous", Some("false")),
+        ];
+        for (name, value) in rows {
+            let rendered = render(&path(name), &claims, Comma::Kept).unwrap();
+            assert_eq!(
+                rendered.as_ref().map(|v| v.to_str().unwrap()),
+                value,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn roles_come_from_strings_and_lists_of_strings() {
+        let claims = object(json!({
+            "role": "user",
+            "app_metadata": {"roles": ["admin", 7, {"x": 1}, "user", ""]},
+            "odd": {"not": "a role"},
+        }));
+        let paths = [
+            path("role"),
+            path("app_metadata.roles"),
+            path("odd"),
+            path("none"),
+        ];
+        assert_eq!(
+            read_roles(&paths, &claims),
+            ["user".into(), "admin".into()] as [Box<str>; 2]
+        );
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_encoded_text_is_a_header_value_that_decodes_to_itself(text in "[^\\r\\n\\x00\\x7f]{0,40}") {
+            let encoded = encode(&text, Comma::Encoded).unwrap();
+            proptest::prop_assert!(HeaderValue::from_str(&encoded).is_ok());
+            proptest::prop_assert_eq!(encoded.trim(), &encoded);
+            proptest::prop_assert!(!encoded.contains(','));
+        }
+    }
+}

@@ -5,8 +5,15 @@
 pub mod cache;
 pub mod claims;
 pub mod issuer;
+pub mod json;
 pub mod jwks;
+mod jwks_copy;
+pub mod jwks_fetch;
 pub mod jwt;
+pub mod key;
+pub mod keyset;
+pub mod mint;
+pub mod validity;
 pub mod verifier;
 
 use std::sync::Arc;
