@@ -391,7 +391,8 @@ mod tests {
         #[test]
         fn normalizing_twice_changes_nothing(path in "/[a-zA-Z0-9%2eEfF5cC./;~-]{0,24}") {
             if let Ok(normal) = normalize(&path) {
-                prop_assert_eq!(normalize(&normal).as_deref(), Ok(&*normal));
+                let again = normalize(&normal);
+                prop_assert_eq!(again.as_deref(), Ok(&*normal));
             }
         }
 
