@@ -1,1 +1,285 @@
-//! (to come)
+//! From the file's tables to a `Config`, or to every `Problem` at once. Each part reads its own table
+//! (`headers.rs`, `issuer.rs`, `upstream.rs`, `route.rs`, `trial.rs`); a default stands where its key is read.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::problem::{Problems, Report};
+use super::raw::Table;
+use super::source::Tree;
+use super::units::{self, Wrong};
+use super::{
+    Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, headers,
+    issuer, pattern, route, secrets, trial, upstream,
+};
+use crate::refusal::Language;
+use crate::refusal::style::ErrorStyle;
+
+/// `tree` as a configuration.
+pub(super) fn check(tree: &Tree, report: Report) -> Result<Config, Problems> {
+    let config = file(Table::top(tree, &report));
+    let (files, warnings) = report.end()?;
+    Ok(Config {
+        files,
+        warnings,
+        ..config
+    })
+}
+
+/// Reads the whole file. What could not be read was reported, and its place is filled with anything.
+fn file(mut top: Table<'_>) -> Config {
+    let server = server(top.table("server"));
+    let admin = admin(top.table("admin"));
+    let log = log(top.table("log"));
+    let errors = errors(top.table("errors"));
+    let sources = credentials(top.table("credentials"));
+    let identity = headers::identity(top.table("identity"), &sources);
+    let tokens = tokens(top.table("tokens"));
+    let issuers = issuer::issuers(&mut top);
+    let upstreams = upstream::upstreams(&mut top);
+    let common = route::Common {
+        max_body: server.max_body,
+        errors,
+        sources: &sources,
+        identity: &identity,
+        issuers: &issuers,
+        upstreams: &upstreams,
+    };
+    let routes = route::routes(&mut top, &common);
+    let tests = trial::trials(&mut top, &issuers);
+    Config {
+        server,
+        admin,
+        log,
+        errors,
+        sources,
+        identity,
+        tokens,
+        issuers: issuers.into_values(),
+        upstreams: upstreams
+            .into_values()
+            .into_iter()
+            .map(|(_, upstream)| upstream)
+            .collect(),
+        routes,
+        tests,
+        files: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn server(mut table: Table<'_>) -> Server {
+    let tls = table.has("tls");
+    let tls_table = table.table("tls");
+    let mut http2 = table.table("http2");
+    let max_body = table.text("max_body", units::size);
+    Server {
+        listen: listen(&mut table),
+        workers: match table.integer("workers", 0..=1024) {
+            None | Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
+            Some(workers) => workers,
+        },
+        hosts: table.texts("hosts", units::host).unwrap_or_default(),
+        trusted_proxies: table
+            .texts("trusted_proxies", units::network)
+            .unwrap_or_default(),
+        header_timeout: table.duration("header_timeout").unwrap_or(seconds(15)),
+        idle_timeout: table.duration("idle_timeout").unwrap_or(seconds(75)),
+        body_timeout: table.duration("body_timeout").unwrap_or(seconds(60)),
+        max_connections: table
+            .integer("max_connections", 1..=10_000_000)
+            .unwrap_or(50_000),
+        max_header_bytes: table
+            .text("max_header_bytes", |text| small(text, 8 << 10..=1 << 20))
+            .unwrap_or(64 << 10),
+        max_headers: table.integer("max_headers", 10..=1000).unwrap_or(100),
+        max_uri: table
+            .text("max_uri", |text| small(text, 256..=64 << 10))
+            .unwrap_or(16 << 10),
+        max_body: max_body.unwrap_or(64 << 20),
+        drain_timeout: table
+            .duration_or_zero("drain_timeout")
+            .unwrap_or(seconds(30)),
+        public_probes: table.flag("public_probes").unwrap_or(false),
+        mount: table
+            .text("mount", pattern::mount)
+            .unwrap_or_else(|| "/_portcullis".into()),
+        watch: table.flag("watch").unwrap_or(true),
+        tls: server_tls(tls_table).filter(|_| tls),
+        max_concurrent_streams: http2
+            .integer("max_concurrent_streams", 1..=100_000)
+            .unwrap_or(128),
+        http2_websocket: http2.flag("websocket").unwrap_or(true),
+    }
+}
+
+fn listen(table: &mut Table<'_>) -> Vec<Listen> {
+    let default = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let listen = table
+        .texts("listen", units::listen)
+        .unwrap_or_else(|| vec![default]);
+    if listen.is_empty() {
+        table.problem(
+            "listen",
+            "`listen` is empty",
+            "write one address at least, or leave the key out",
+        );
+    }
+    for (at, address) in listen.iter().enumerate() {
+        let free = matches!(address, Listen::Tcp(address) if address.port() == 0);
+        if !free && listen[..at].contains(address) {
+            table.problem("listen", "`listen` names one address twice", "");
+        }
+    }
+    listen
+}
+
+/// A size that fits in memory many times over.
+fn small(text: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize, Wrong> {
+    let size = units::size(text)?;
+    usize::try_from(size)
+        .ok()
+        .filter(|size| range.contains(size))
+        .ok_or_else(|| {
+            let (low, high) = range.into_inner();
+            Wrong::new(
+                "is out of range",
+                format!("it must be from {low}B to {high}B"),
+            )
+        })
+}
+
+fn server_tls(mut table: Table<'_>) -> Option<ServerTls> {
+    let versions = [("1.2", false), ("1.3", true)];
+    let report = table.report;
+    let tls13_only = table.choice("min_version", &versions).unwrap_or(false);
+    let certificate = table.text("certificate", |name| secrets::certificates(report, name));
+    let key = table.text("key", |name| secrets::private_key(report, name));
+    if table.is_given() {
+        table.require("certificate", "\"fullchain.pem\"");
+        table.require("key", "\"privkey.pem\"");
+    }
+    Some(ServerTls {
+        certificate: certificate?.0,
+        key: key?,
+        tls13_only,
+    })
+}
+
+fn admin(mut table: Table<'_>) -> Admin {
+    let admin = Admin {
+        listen: table
+            .text("listen", units::address)
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9901))),
+        enabled: table.flag("enabled").unwrap_or(true),
+    };
+    if admin.enabled && !admin.listen.ip().is_loopback() {
+        table.warning(
+            "listen",
+            &format!("{} is reachable from other machines", admin.listen),
+            "keep the admin listener on 127.0.0.1, or behind a firewall",
+        );
+    }
+    admin
+}
+
+fn log(mut table: Table<'_>) -> Log {
+    let formats = [
+        ("auto", LogFormat::Auto),
+        ("json", LogFormat::Json),
+        ("human", LogFormat::Human),
+    ];
+    let levels = [
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+        ("trace", LevelFilter::TRACE),
+    ];
+    Log {
+        format: table.choice("format", &formats).unwrap_or(LogFormat::Auto),
+        level: table.choice("level", &levels).unwrap_or(LevelFilter::INFO),
+        access: table.flag("access").unwrap_or(true),
+        audit: table.flag("audit").unwrap_or(true),
+        email: table.flag("email").unwrap_or(false),
+    }
+}
+
+fn errors(mut table: Table<'_>) -> Errors {
+    let languages = [("en", Language::En), ("zh", Language::Zh)];
+    Errors {
+        language: table.choice("language", &languages).unwrap_or_default(),
+        style: table
+            .choice("style", &STYLES)
+            .unwrap_or(ErrorStyle::Envelope),
+    }
+}
+
+/// The words of `style`.
+pub(super) const STYLES: [(&str, ErrorStyle); 3] = [
+    ("envelope", ErrorStyle::Envelope),
+    ("problem", ErrorStyle::Problem),
+    ("detail", ErrorStyle::Detail),
+];
+
+fn credentials(mut table: Table<'_>) -> Vec<Source> {
+    sources(&mut table).unwrap_or_else(|| {
+        vec![
+            Source::Bearer,
+            Source::Header(http::HeaderName::from_static("token")),
+            Source::Header(http::HeaderName::from_static("x-session-token")),
+            Source::Query("token".into()),
+            Source::Query("access_token".into()),
+            Source::Cookie("portcullis".into()),
+            Source::Subprotocol,
+        ]
+    })
+}
+
+/// Reads `sources`, of `[credentials]` or of a route.
+pub(super) fn sources(table: &mut Table<'_>) -> Option<Vec<Source>> {
+    let sources = table.texts("sources", units::source)?;
+    for (at, source) in sources.iter().enumerate() {
+        if sources[..at].contains(source) {
+            table.problem("sources", "`sources` names one place twice", "");
+        }
+        if matches!(source, Source::Cookie(name) if &**name == "session") {
+            table.warning(
+                "sources",
+                "a cookie named `session` is overwritten by many upstreams' frameworks",
+                "choose another name: \"cookie:portcullis\"",
+            );
+        }
+    }
+    Some(sources)
+}
+
+fn tokens(mut table: Table<'_>) -> Tokens {
+    let leeway = table.text("leeway", |text| {
+        let leeway = units::duration(text)?;
+        if leeway.subsec_nanos() > 0 || leeway > seconds(300) {
+            return Err(Wrong::new(
+                "is not a leeway",
+                "write whole seconds, at most \"300s\"",
+            ));
+        }
+        Ok(leeway.as_secs())
+    });
+    Tokens {
+        leeway: leeway.unwrap_or(30),
+        cache_size: table
+            .integer("cache_size", 0..=1_000_000_000)
+            .unwrap_or(100_000),
+        worker_cache_size: table
+            .integer("worker_cache_size", 0..=100_000_000)
+            .unwrap_or(4096),
+        cache_time: table.duration_or_zero("cache_time").unwrap_or(seconds(300)),
+    }
+}
+
+/// Seconds, for defaults.
+pub(super) const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,15 +1,25 @@
 //! The configuration as the rest of the code sees it: typed, complete, every default filled.
-//! `raw.rs` is the file's shape, `check.rs` turns it into this or into problems. `config/portcullis.toml`
+//! `source.rs` reads the file's text, `raw.rs` one table key by key, `check.rs` turns it all into this or into
+//! every `Problem` at once. `config/portcullis.toml`
 //! documents every key; the names here are the names there. Opens no socket.
 
-pub mod check;
-pub mod raw;
-pub mod source;
-pub mod units;
+mod check;
+mod headers;
+mod issuer;
+mod named;
+mod pattern;
+mod problem;
+mod raw;
+mod route;
+mod secrets;
+mod source;
+mod trial;
+mod units;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +31,36 @@ use crate::observe::log::Format as LogFormat;
 use crate::refusal::style::ErrorStyle;
 use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
+
+pub use problem::{Problem, Problems};
+
+/// Reads and checks the file at `path`, with the process's environment. Also reads the key and
+/// certificate files that it names.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Problems(vec![Problem {
+            file: path.into(),
+            line: 0,
+            what: format!("cannot be read: {error}"),
+            mend: "give the file with --config FILE".to_owned(),
+        }])
+    })?;
+    parse(&text, path, &|name| std::env::var(name).ok())
+}
+
+/// Checks `text` as if it stood in `file`: files that it names are relative to `file`'s folder.
+/// `environment` answers `${NAME}`.
+pub fn parse(
+    text: &str,
+    file: &Path,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let report = problem::Report::new(file);
+    match source::read(text, environment, &report) {
+        Some(tree) => check::check(&tree, report),
+        None => Err(report.refuse()),
+    }
+}
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -43,6 +83,8 @@ pub struct Config {
     pub tests: Vec<Test>,
     /// Every file that was read for this configuration, to be watched: the config itself, keys, certificates.
     pub files: Vec<PathBuf>,
+    /// What is allowed but probably not meant, in the order of lines.
+    pub warnings: Vec<Problem>,
 }
 
 /// `[server]`: the public listener.
@@ -152,9 +194,27 @@ pub struct IdentityHeaders {
     pub headers: Vec<(HeaderName, ClaimPath)>,
 }
 
+impl IdentityHeaders {
+    /// The names of all headers that only the gateway may set.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        [&self.status_header, &self.request_id_header]
+            .into_iter()
+            .chain(self.headers.iter().map(|(name, _)| name))
+    }
+}
+
 /// A claim by its path of members: `user_metadata.username`. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath(pub Box<[Box<str>]>);
+
+impl ClaimPath {
+    /// Whether it lies in `user_metadata`, which the users of some issuers write themselves.
+    pub fn is_user_metadata(&self) -> bool {
+        self.0
+            .first()
+            .is_some_and(|member| &**member == "user_metadata")
+    }
+}
 
 /// `[tokens]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +388,7 @@ pub struct Route {
     pub websocket: Websocket,
 }
 
-/// A path pattern, split at slashes: `/a/{id}/{*rest}`.
+/// A path pattern, split at slashes: `/a/{id}/{*rest}`. Never empty: `/` is one empty literal, and `/a/` ends in one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PathPattern(pub Vec<Segment>);
 
@@ -503,3 +563,6 @@ pub enum TestCaller {
     /// This token as bearer.
     Token(Secret<Box<str>>),
 }
+
+#[cfg(test)]
+mod tests;
