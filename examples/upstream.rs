@@ -13,7 +13,10 @@ fn main() -> anyhow::Result<()> {
         .block_on(async {
             let listener = TcpListener::bind(address).await?;
             tracing_subscriber::fmt().init();
-            tracing::info!("the sample upstream is at http://{}", listener.local_addr()?);
+            tracing::info!(
+                "the sample upstream is at http://{}",
+                listener.local_addr()?
+            );
             let no_tokens = Box::new(|| serde_json::json!({}));
             upstream::serve(listener, no_tokens, async {
                 let _ = tokio::signal::ctrl_c().await;

@@ -30,6 +30,10 @@ impl Clock {
     }
 
     /// The time since the Unix epoch as finely as the machine's clock tells it, for what a log line shows.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where everybody else gets it from"
+    )]
     pub fn since_epoch(&self) -> Duration {
         match self {
             Self::System => SystemTime::now()

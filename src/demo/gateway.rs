@@ -1,1 +1,93 @@
-//! The gateway config that the demo runs (to come).
+//! The gateway's side of the demo: its config as a text, and the tokens that it honours. The secret is
+//! random at each start and lives in this process only.
+
+use std::net::SocketAddr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use crate::clock::{Clock, UnixSeconds};
+use crate::identity::mint::{MintError, mint_hs256};
+use crate::secret::Secret;
+
+/// The demo's shared secret, as it stands in the config and signs its tokens.
+#[derive(Clone, Debug)]
+pub struct Key(Secret<String>);
+
+impl Key {
+    /// A new one, of 32 random bytes.
+    ///
+    /// # Errors
+    /// When the machine gives no randomness.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes)?;
+        Ok(Self(Secret::new(URL_SAFE_NO_PAD.encode(bytes))))
+    }
+
+    /// The gateway's config: it listens on `listen` and forwards to `upstream`.
+    pub fn config(&self, listen: SocketAddr, upstream: SocketAddr) -> String {
+        TEMPLATE
+            .replace("{{listen}}", &listen.to_string())
+            .replace("{{upstream}}", &upstream.to_string())
+            .replace("{{issuer}}", ISSUER)
+            .replace("{{secret}}", self.0.expose())
+    }
+
+    /// The tokens to try: `token` for twelve hours, `short_token` for twenty seconds, `expired_token`.
+    ///
+    /// # Errors
+    /// When the token cannot be signed.
+    pub fn tokens(&self, clock: &Clock) -> Result<Value, MintError> {
+        let now = clock.now();
+        Ok(json!({
+            "token": self.token(now, now + 12 * 3600)?,
+            "short_token": self.token(now, now + 20)?,
+            "expired_token": self.token(now - 7200, now - 3600)?,
+        }))
+    }
+
+    fn token(&self, from: UnixSeconds, until: UnixSeconds) -> Result<String, MintError> {
+        let claims = json!({
+            "iss": ISSUER,
+            "aud": "authenticated",
+            "sub": "7f3c1c52-demo-user",
+            "email": "ada@demo.invalid",
+            "role": "authenticated",
+            "is_anonymous": false,
+            "session_id": "demo-session",
+            "iat": from,
+            "exp": until,
+        });
+        mint_hs256(self.0.expose().as_bytes(), &claims)
+    }
+}
+
+const ISSUER: &str = "portcullis-demo";
+const TEMPLATE: &str = include_str!("config.toml");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::jwt::Jws;
+
+    #[test]
+    fn the_config_has_no_gap_left() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 8000));
+        assert!(
+            !Key::random()
+                .unwrap()
+                .config(address, address)
+                .contains("{{")
+        );
+    }
+
+    #[test]
+    fn the_tokens_to_try_are_well_formed() {
+        let tokens = Key::random().unwrap().tokens(&Clock::manual(1_900_000_000));
+        for (name, token) in tokens.unwrap().as_object().unwrap() {
+            assert!(Jws::read(token.as_str().unwrap()).is_ok(), "{name}");
+        }
+    }
+}

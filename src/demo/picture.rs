@@ -55,7 +55,7 @@ impl Scene {
                         let scale = 2.0_f32.powi(octave as i32);
                         (
                             dice.roll(0.006, 0.010) * scale,
-                            dice.roll(0.0, 6.28),
+                            dice.roll(0.0, std::f32::consts::TAU),
                             dice.roll(0.030, 0.055) / scale,
                         )
                     }),
