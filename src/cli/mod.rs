@@ -1,1 +1,4 @@
-//! (to come)
+//! The command line: one file for each command.
+
+pub mod demo;
+pub mod token;

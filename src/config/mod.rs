@@ -14,7 +14,7 @@ mod route;
 mod secrets;
 mod source;
 mod trial;
-mod units;
+pub(crate) mod units;
 mod upstream;
 
 use std::collections::BTreeMap;

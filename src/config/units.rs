@@ -12,9 +12,15 @@ use super::{ClaimPath, HostPattern, Listen, Source};
 
 /// Why a text is not what its key wants: the rest of a sentence that begins with the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(crate) struct Wrong {
     pub(super) what: String,
     pub(super) mend: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.what, self.mend)
+    }
 }
 
 impl Wrong {
@@ -27,7 +33,7 @@ impl Wrong {
 }
 
 /// `"500ms"`, `"15s"`, `"5m"`, `"12h"`, `"7d"`: at most a year.
-pub(super) fn duration(text: &str) -> Result<Duration, Wrong> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
     let wrong = || {
         Wrong::new(
             "is not a duration",

@@ -73,14 +73,12 @@ mod tests {
     use crate::identity::jwt::Jws;
 
     #[test]
-    fn the_config_has_no_gap_left() {
+    fn the_config_is_one_that_the_gateway_takes() {
         let address = SocketAddr::from(([127, 0, 0, 1], 8000));
-        assert!(
-            !Key::random()
-                .unwrap()
-                .config(address, address)
-                .contains("{{")
-        );
+        let text = Key::random().unwrap().config(address, address);
+        assert!(!text.contains("{{"));
+        let config = crate::config::parse(&text, "demo.toml".as_ref(), &|_| None).unwrap();
+        assert_eq!(config.tokens.leeway, 0);
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! `portcullis demo`: the sample upstream, the gateway in front of it, and something to try on both.
+
+#![expect(clippy::print_stdout, reason = "the command line's output")]
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::clock::Clock;
+use crate::demo::gateway::Key;
+use crate::demo::upstream::{self, Desk};
+use crate::observe::log;
+
+/// A sample service with the gateway in front, to try.
+#[derive(clap::Args)]
+pub struct Demo {
+    /// Where the gateway listens. A free port is taken where this one is not free.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// The gateway's log on standard error: error, warn, info or debug.
+    #[arg(long, default_value = "warn")]
+    log: tracing::level_filters::LevelFilter,
+    /// Print the gateway's config, its secret included, and do nothing else.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Runs the demo until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When a listener or a thread cannot be had.
+pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
+    let key = Key::random().context("the machine gives no randomness")?;
+    if args.print_config {
+        let upstream = SocketAddr::from(([127, 0, 0, 1], 8000));
+        print!("{}", key.config(args.listen, upstream));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let _flush = log::start(log::Format::Human, args.log)?;
+    let studio = Studio::start(&key)?;
+    let config = key.config(free(args.listen), studio.address);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())
+        .context("the runtime could not be made")?;
+    let served = runtime.block_on(serve(&config, &key, studio.address));
+    studio.stop();
+    served
+}
+
+/// PLACEHOLDER: to run `config` with `crate::server` in this process, once there is one. Until then the
+/// page is served without a gateway in front.
+async fn serve(_config: &str, key: &Key, upstream: SocketAddr) -> anyhow::Result<ExitCode> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let address = format!("http://{upstream}");
+    print!("{}", instructions(&address, &key.tokens(&Clock::System)?));
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The sample upstream on a thread of its own, as if it were another process.
+struct Studio {
+    address: SocketAddr,
+    shutdown: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Studio {
+    fn start(key: &Key) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").context("no port for the upstream")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let (shutdown, stopped) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let key = key.clone();
+        let desk: Desk = Box::new(move || key.tokens(&Clock::System).unwrap_or(Value::Null));
+        let thread = std::thread::Builder::new()
+            .name("demo-upstream".to_owned())
+            .spawn(move || {
+                runtime.block_on(upstream::serve(listener, desk, async {
+                    let _ = stopped.await;
+                }));
+            })?;
+        Ok(Self {
+            address,
+            shutdown,
+            thread,
+        })
+    }
+
+    fn stop(self) {
+        let _ = self.shutdown.send(());
+        let _ = self.thread.join();
+    }
+}
+
+/// `wanted`, or any free port of its address where somebody listens there.
+fn free(wanted: SocketAddr) -> SocketAddr {
+    match TcpListener::bind(wanted) {
+        Ok(_) => wanted,
+        Err(_) => SocketAddr::new(wanted.ip(), 0),
+    }
+}
+
+fn instructions(address: &str, tokens: &Value) -> String {
+    let token = |name: &str| tokens[name].as_str().unwrap_or_default();
+    INSTRUCTIONS
+        .replace("{address}", address)
+        .replace("{socket}", &address.replacen("http", "ws", 1))
+        .replace("{token}", token("token"))
+        .replace("{expired}", token("expired_token"))
+}
+
+const INSTRUCTIONS: &str = r#"
+Portcullis stands in front of a small image service. Open the page:
+
+    {address}/
+
+or try it from a shell:
+
+    TOKEN={token}
+    EXPIRED={expired}
+
+    # A picture over SSE; leave with Ctrl-C in the middle, then look at the counts.
+    curl -N {address}/api/v1/faceflip/generate/stream -H "authorization: Bearer $TOKEN" \
+         -H 'content-type: application/json' -d '{"prompt":"a quiet lake","steps":10}'
+    curl {address}/api/v1/stats
+
+    # What the service is told about you, whatever you say yourself.
+    curl "{address}/api/v1/whoami?color=blue&token=$TOKEN" -H 'x-user-id: root'
+
+    # Refused: no token, an expired one, two that differ.
+    curl -i {address}/api/v1/whoami
+    curl -i {address}/api/v1/whoami -H "authorization: Bearer $EXPIRED"
+    curl -i "{address}/api/v1/whoami?token=$EXPIRED" -H "authorization: Bearer $TOKEN"
+
+    # WebSockets: with a token, as a guest, and refused with a reason (any client will do).
+    #   {socket}/ws/realtime/my-tab?token=$TOKEN
+    #   {socket}/ws/realtime/my-tab
+    #   {socket}/ws/members/my-tab
+
+Ctrl-C ends it.
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_gives_way_to_a_free_one() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let wanted = taken.local_addr().unwrap();
+        assert_eq!(free(wanted).port(), 0);
+    }
+
+    #[test]
+    fn the_instructions_have_no_gap_left() {
+        let tokens = serde_json::json!({ "token": "good", "expired_token": "old" });
+        let text = instructions("http://127.0.0.1:8080", &tokens);
+        assert!(text.contains("TOKEN=good") && text.contains("ws://127.0.0.1:8080/ws/members"));
+        for gap in ["{address}", "{socket}", "{token}", "{expired}"] {
+            assert!(!text.contains(gap), "{gap}");
+        }
+    }
+}
