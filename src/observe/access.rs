@@ -1,8 +1,7 @@
-//! The access line of each request or stream, and the audit line of each refusal: JSON or human, one line
-//! each, to one sink. The path is written without its query, because a query may hold a token.
+//! The access line of each request or stream, and the audit line of each refusal, to one sink. `line.rs`
+//! prints them. The path is written without its query, because a query may hold a token.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +10,6 @@ use http::Version;
 
 use super::Kind;
 use super::log::Format;
-use super::text::{clip, push_json, push_time, push_word};
 use super::writer::{Flush, Writer};
 use crate::clock::Clock;
 
@@ -164,110 +162,10 @@ impl Sink {
     }
 }
 
-impl Line<'_> {
-    fn push_as_json(&self, out: &mut String, now: Duration, audit: Option<&str>) {
-        out.push_str("{\"time\":\"");
-        push_time(out, now);
-        out.push('"');
-        self.each_text(audit, |name, text| {
-            out.push_str(",\"");
-            out.push_str(name);
-            out.push_str("\":");
-            push_json(out, text);
-        });
-        // Writing to a String can not fail.
-        if let Some(client) = self.client {
-            let _ = write!(out, ",\"client\":\"{client}\"");
-        }
-        let _ = write!(
-            out,
-            ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{}",
-            self.status, self.bytes_in, self.bytes_out
-        );
-        out.push_str(",\"duration_ms\":");
-        push_millis(out, self.duration);
-        if let Some(upstream) = self.upstream {
-            out.push_str(",\"upstream_ms\":");
-            push_millis(out, upstream);
-        }
-        out.push('}');
-    }
-
-    fn push_for_eyes(&self, out: &mut String, now: Duration, audit: Option<&str>) {
-        push_time(out, now);
-        let _ = write!(out, " {}", self.status);
-        self.each_text(audit, |name, text| {
-            out.push(' ');
-            out.push_str(name);
-            out.push('=');
-            push_word(out, text);
-        });
-        if let Some(client) = self.client {
-            let _ = write!(out, " client={client}");
-        }
-        let _ = write!(
-            out,
-            " bytes_in={} bytes_out={} duration_ms=",
-            self.bytes_in, self.bytes_out
-        );
-        push_millis(out, self.duration);
-        if let Some(upstream) = self.upstream {
-            out.push_str(" upstream_ms=");
-            push_millis(out, upstream);
-        }
-    }
-
-    /// Gives each text of the line with its name, in the order of the line, clipped.
-    fn each_text(&self, audit: Option<&str>, mut push: impl FnMut(&'static str, &str)) {
-        let path = self.path.split('?').next().unwrap_or_default();
-        let texts = [
-            ("audit", audit),
-            ("kind", Some(self.kind.word())),
-            ("request_id", Some(self.request_id)),
-            ("method", Some(self.method)),
-            ("host", self.host),
-            ("path", Some(path)),
-            ("route", self.route),
-            ("auth", Some(self.auth.word())),
-            ("reason", self.reason),
-            ("user_id", self.user_id),
-            ("email", self.email),
-            ("session_id", self.session_id),
-            ("issuer", self.issuer),
-            ("endpoint", self.endpoint),
-            ("end", self.end),
-            ("protocol", Some(protocol(self.protocol))),
-        ];
-        for (name, text) in texts {
-            if let Some(text) = text {
-                push(name, clip(text, TEXT_MAX));
-            }
-        }
-    }
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_11 => "HTTP/1.1",
-        Version::HTTP_2 => "HTTP/2",
-        _ => "other",
-    }
-}
-
-/// Milliseconds with three decimals.
-fn push_millis(out: &mut String, time: Duration) {
-    let micros = time.as_micros();
-    let _ = write!(out, "{}.{:03}", micros / 1000, micros % 1000);
-}
-
 thread_local! {
     /// Each thread renders its lines here.
     static BUFFER: RefCell<String> = const { RefCell::new(String::new()) };
 }
-
-/// What a client sends may be long; a line is not.
-const TEXT_MAX: usize = 2048;
 
 #[cfg(test)]
 mod tests {

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
-use super::metrics::{
-    Asked, BOUNDS, Cells, Count, Histogram, Key, METHODS, Meaning, Metrics, OVERFLOW, RouteCells,
-    STATUSES, Total, Words, lock,
-};
+use super::cells::{BOUNDS, Count, Histogram, METHODS, OVERFLOW, RouteCells, STATUSES, Words};
+use super::metrics::{Asked, Cells, Key, Meaning, Metrics, Total, lock};
 use super::{Kind, process};
 
 /// The type of the page.
@@ -69,7 +67,7 @@ impl Collector for Metrics {
         page.words(self, &STREAM_ENDS)?;
         page.totals(self)?;
         page.asked(self)?;
-        page.process()
+        process::encode(&mut page.encoder)
     }
 }
 
@@ -216,13 +214,12 @@ impl Page<'_> {
 
     /// The figures that other parts are asked for; the lock is not held while they answer.
     fn asked(&mut self, metrics: &Metrics) -> fmt::Result {
-        let asked: Vec<(Key, Asked)> = {
-            let asked = lock(&metrics.0.asked);
-            asked
-                .iter()
-                .map(|(key, asked)| (key.clone(), asked.clone()))
-                .collect()
-        };
+        let asked: BTreeMap<Key, Asked> = lock(&metrics.0.asked)
+            .iter()
+            // Of one name and labels the latest comes last, and stays.
+            .map(|((key, _turn), asked)| (key.clone(), asked.clone()))
+            .collect();
+        let asked: Vec<_> = asked.into_iter().collect();
         for family in asked.chunk_by(|((one, _), _), ((other, _), _)| one == other) {
             let Some(((name, _), first)) = family.first() else {
                 continue;
@@ -239,56 +236,21 @@ impl Page<'_> {
                 if figure.is_nan() {
                     continue;
                 }
-                let labels: Vec<(&str, &str)> = labels
-                    .iter()
-                    .map(|(label, value)| (*label, &**value))
-                    .collect();
-                let labels = labels.as_slice();
-                let mut metric = page.encode_family(&labels)?;
-                match first.meaning {
-                    Meaning::Gauge => metric.encode_gauge(&figure)?,
-                    Meaning::Counter => {
-                        metric.encode_counter::<NoLabelSet, _, f64>(&figure, None)?
-                    }
+                if labels.is_empty() {
+                    push_figure(&mut page, first.meaning, figure)?;
+                    continue;
                 }
+                push_figure(&mut page.encode_family(labels)?, first.meaning, figure)?;
             }
         }
         Ok(())
     }
+}
 
-    fn process(&mut self) -> fmt::Result {
-        let help = "The version that runs";
-        self.encoder
-            .encode_descriptor("portcullis_build_info", help, None, MetricType::Gauge)?
-            .encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?
-            .encode_gauge(&1_u64)?;
-        let usage = process::read();
-        for (name, help, figure) in [
-            (
-                "process_resident_memory_bytes",
-                "Resident memory",
-                usage.resident_bytes,
-            ),
-            ("process_open_fds", "Open file descriptors", usage.open_fds),
-            (
-                "process_start_time_seconds",
-                "Start time since the Unix epoch",
-                usage.started_at,
-            ),
-        ] {
-            if let Some(figure) = figure {
-                self.encoder
-                    .encode_descriptor(name, help, None, MetricType::Gauge)?
-                    .encode_gauge(&figure)?;
-            }
-        }
-        if let Some(seconds) = usage.cpu_seconds {
-            let help = "CPU time, user and system";
-            self.encoder
-                .encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
-                .encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
-        }
-        Ok(())
+fn push_figure(page: &mut MetricEncoder<'_>, meaning: Meaning, figure: f64) -> fmt::Result {
+    match meaning {
+        Meaning::Gauge => page.encode_gauge(&figure),
+        Meaning::Counter => page.encode_counter::<NoLabelSet, _, f64>(&figure, None),
     }
 }
 
@@ -327,3 +289,6 @@ const TOTALS: [(Total, &str, &str); 8] = [
     (Total::UpstreamConnectFailures, "portcullis_upstream_connect_failures", "Connections to upstreams that failed to open"),
     (Total::UpstreamRetries, "portcullis_upstream_retries", "Requests tried again on another connection"),
 ];
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,9 @@
 //! a client is escaped on its way out, and no sink that stalls can hold a request up.
 
 pub mod access;
+mod cells;
 pub mod exposition;
+mod line;
 pub mod log;
 pub mod metrics;
 pub mod process;
@@ -11,6 +13,8 @@ pub mod readiness;
 pub mod request_id;
 pub mod text;
 pub mod writer;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What kind of exchange a line or a figure is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,4 +40,10 @@ impl Kind {
             Self::Websocket => "websocket",
         }
     }
+}
+
+/// A number greater than every one before it: which of two holders of one name came later.
+fn next_turn() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }

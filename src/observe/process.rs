@@ -1,6 +1,9 @@
 //! What the kernel says of this process, from `/proc`; nothing on a system that has none.
 
-use std::fs;
+use std::{fmt, fs};
+
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 
 /// What the process uses. A figure that cannot be read is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,6 +33,39 @@ pub fn read() -> Usage {
             .zip(ticks)
             .map(|(booted_at, (_, start))| booted_at + start / TICKS_PER_SECOND),
     }
+}
+
+/// Shows what the process uses, under the names that Prometheus' own clients give.
+pub(super) fn encode(page: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let help = "The version that runs";
+    page.encode_descriptor("portcullis_build_info", help, None, MetricType::Gauge)?
+        .encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?
+        .encode_gauge(&1_u64)?;
+    let usage = read();
+    for (name, help, figure) in [
+        (
+            "process_resident_memory_bytes",
+            "Resident memory",
+            usage.resident_bytes,
+        ),
+        ("process_open_fds", "Open file descriptors", usage.open_fds),
+        (
+            "process_start_time_seconds",
+            "Start time since the Unix epoch",
+            usage.started_at,
+        ),
+    ] {
+        if let Some(figure) = figure {
+            page.encode_descriptor(name, help, None, MetricType::Gauge)?
+                .encode_gauge(&figure)?;
+        }
+    }
+    if let Some(seconds) = usage.cpu_seconds {
+        let help = "CPU time, user and system";
+        page.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
+    }
+    Ok(())
 }
 
 /// The number that follows `name` at the start of a line.

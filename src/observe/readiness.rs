@@ -5,20 +5,25 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::text;
+use super::{next_turn, text};
 
 /// The board. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<BTreeMap<Box<str>, Entry>>>);
+pub struct Board(Arc<Mutex<Places>>);
 
-/// One part's place on the board: dropping it takes the part off, unless a successor of the same name
-/// (after a reload) has taken the place over.
+/// By name and turn; `None`: nothing was reported yet.
+type Places = BTreeMap<(Box<str>, u64), Option<State>>;
+
+/// `None`: ready; otherwise why not.
+type State = Option<Cow<'static, str>>;
+
+/// One part's place on the board: dropping it takes the part off. At a reload the new part and the old one
+/// of the same name stand there for a while; the later one that has reported is shown.
 #[derive(Debug)]
 #[must_use = "dropping it takes the part off the board"]
 pub struct Reporter {
     board: Board,
-    name: Box<str>,
-    turn: u64,
+    place: (Box<str>, u64),
 }
 
 /// What a part last said.
@@ -30,45 +35,40 @@ pub struct Part {
     pub reason: Option<Cow<'static, str>>,
 }
 
-#[derive(Debug)]
-struct Entry {
-    reason: Option<Cow<'static, str>>,
-    turn: u64,
-}
-
 impl Board {
-    /// Takes a place for the part `name`, not ready (`starting`) until it reports otherwise. Where the
-    /// name is on the board already, what its predecessor said stands until the new one reports, so that a
+    /// Takes a place for the part `name`: not ready (`starting`) until it reports otherwise. Where the name
+    /// is on the board already, what its predecessor says stands until the new one reports, so that a
     /// reload does not make a ready gateway look unready.
     pub fn part(&self, name: impl Into<Box<str>>) -> Reporter {
-        let name = name.into();
-        let mut parts = self.lock();
-        let entry = parts.entry(name.clone()).or_insert(Entry {
-            reason: Some(Cow::Borrowed("starting")),
-            turn: 0,
-        });
-        entry.turn += 1;
-        let turn = entry.turn;
-        drop(parts);
+        let place = (name.into(), next_turn());
+        self.lock().insert(place.clone(), None);
         Reporter {
             board: self.clone(),
-            name,
-            turn,
+            place,
         }
     }
 
     /// Whether every part is ready.
     pub fn ready(&self) -> bool {
-        self.lock().values().all(|entry| entry.reason.is_none())
+        self.parts().iter().all(|part| part.reason.is_none())
     }
 
     /// What each part last said, by name.
     pub fn parts(&self) -> Vec<Part> {
-        let part = |(name, entry): (&Box<str>, &Entry)| Part {
-            name: name.clone(),
-            reason: entry.reason.clone(),
-        };
-        self.lock().iter().map(part).collect()
+        let mut parts: Vec<Part> = Vec::new();
+        // Turns of one name come in their order, so a later report takes an earlier one's place.
+        for ((name, _turn), state) in self.lock().iter() {
+            let known = parts.last_mut().filter(|part| part.name == *name);
+            match (known, state) {
+                (Some(part), Some(reason)) => part.reason.clone_from(reason),
+                (Some(_), None) => {}
+                (None, state) => parts.push(Part {
+                    name: name.clone(),
+                    reason: state.clone().unwrap_or(Some(Cow::Borrowed("starting"))),
+                }),
+            }
+        }
+        parts
     }
 
     /// Whether every part is ready, and all of it as JSON:
@@ -93,7 +93,7 @@ impl Board {
         (ready, out)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, Places> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,24 +109,14 @@ impl Reporter {
         self.report(Some(reason.into()));
     }
 
-    fn report(&self, reason: Option<Cow<'static, str>>) {
-        if let Some(entry) = self.board.lock().get_mut(&self.name)
-            && entry.turn == self.turn
-        {
-            entry.reason = reason;
-        }
+    fn report(&self, state: State) {
+        self.board.lock().insert(self.place.clone(), Some(state));
     }
 }
 
 impl Drop for Reporter {
     fn drop(&mut self) {
-        let mut parts = self.board.lock();
-        if parts
-            .get(&self.name)
-            .is_some_and(|entry| entry.turn == self.turn)
-        {
-            parts.remove(&self.name);
-        }
+        self.board.lock().remove(&self.place);
     }
 }
 
@@ -159,20 +149,35 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_takes_the_place_over_with_what_was_said() {
+    fn a_successor_takes_the_place_over_once_it_reports() {
         let board = Board::default();
         let old = board.part("issuer:project");
         old.ready();
         let new = board.part("issuer:project");
         assert!(board.ready());
-        // The old part's late word and its end count for nothing now.
-        old.not_ready("late");
-        drop(old);
-        assert!(board.ready());
         assert_eq!(board.parts().len(), 1);
-        new.not_ready("gone");
+        new.not_ready("no keys");
         assert!(!board.ready());
+        // The old part's late word counts for nothing, and its end takes nothing away.
+        old.ready();
+        assert!(!board.ready());
+        drop(old);
+        assert_eq!(board.parts().len(), 1);
+        new.ready();
+        assert!(board.ready());
         drop(new);
         assert!(board.parts().is_empty());
+    }
+
+    #[test]
+    fn a_successor_that_is_given_up_leaves_its_predecessor_in_place() {
+        let board = Board::default();
+        let old = board.part("upstream:app");
+        old.not_ready("no endpoint is up");
+        let new = board.part("upstream:app");
+        new.ready();
+        drop(new);
+        assert!(!board.ready());
+        drop(old);
     }
 }

@@ -157,3 +157,6 @@ fn fixed(text: &'static str) -> HeaderValue {
 
 /// Fields that a refusal may have at once.
 const HEADERS: usize = 6;
+
+#[cfg(test)]
+mod tests;
