@@ -184,8 +184,8 @@ const SHARDS: usize = 64;
 const SHARD_MAX: usize = 1 << 20;
 /// Bytes at which the writer is woken before its time.
 const SHARD_HURRY: usize = 1 << 18;
-/// The capacity that an emptied buffer keeps.
-const SHARD_KEEP: usize = 1 << 16;
+/// The capacity that an emptied buffer keeps: what a busy interval fills, so that it need not grow again.
+const SHARD_KEEP: usize = SHARD_HURRY;
 const GATHER: Duration = Duration::from_millis(20);
 const FLUSH_WAIT: Duration = Duration::from_secs(1);
 

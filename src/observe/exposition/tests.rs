@@ -22,7 +22,7 @@ fn the_cells_of_all_workers_are_summed_up() {
         cells.upstream(app, Duration::from_millis(3));
         cells.refusal("token_expired");
         cells.token_cache_hit();
-        cells.add(Total::BytesSent, 100);
+        cells.add(Total::BytesOut, 100);
         cells.add(Total::ConnectionsOpened, 1);
     }
     metrics.worker(0).token_cache_miss();
@@ -38,7 +38,7 @@ fn the_cells_of_all_workers_are_summed_up() {
         r#"portcullis_refusals_total{reason="token_expired"} 3"#,
         "portcullis_token_cache_hits_total 3",
         "portcullis_token_cache_misses_total 1",
-        "portcullis_sent_bytes_total 300",
+        "portcullis_bytes_out_total 300",
         "portcullis_connections 2",
         "portcullis_connections_accepted_total 3",
     ] {
