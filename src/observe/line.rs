@@ -1,12 +1,13 @@
 //! How an access or audit line is printed: JSON, or for eyes.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Version;
 
 use super::access::Line;
-use super::text::{clip, push_json, push_time, push_word};
+use super::text::{clip, push_json, push_number, push_thousandths, push_time, push_word};
 
 impl Line<'_> {
     /// Appends the line as a JSON object, without a line feed.
@@ -20,15 +21,19 @@ impl Line<'_> {
             out.push_str("\":");
             push_json(out, text);
         });
-        // Writing to a String can not fail.
         if let Some(client) = self.client {
-            let _ = write!(out, ",\"client\":\"{client}\"");
+            out.push_str(",\"client\":\"");
+            push_address(out, client);
+            out.push('"');
         }
-        let _ = write!(
-            out,
-            ",\"status\":{},\"bytes_in\":{},\"bytes_out\":{}",
-            self.status, self.bytes_in, self.bytes_out
-        );
+        for (name, number) in [
+            (",\"status\":", u64::from(self.status)),
+            (",\"bytes_in\":", self.bytes_in),
+            (",\"bytes_out\":", self.bytes_out),
+        ] {
+            out.push_str(name);
+            push_number(out, number);
+        }
         out.push_str(",\"duration_ms\":");
         push_millis(out, self.duration);
         if let Some(upstream) = self.upstream {
@@ -41,7 +46,8 @@ impl Line<'_> {
     /// Appends the line as `name=value` pairs, without a line feed.
     pub(super) fn push_for_eyes(&self, out: &mut String, now: Duration, audit: Option<&str>) {
         push_time(out, now);
-        let _ = write!(out, " {}", self.status);
+        out.push(' ');
+        push_number(out, u64::from(self.status));
         self.each_text(audit, |name, text| {
             out.push(' ');
             out.push_str(name);
@@ -49,13 +55,14 @@ impl Line<'_> {
             push_word(out, text);
         });
         if let Some(client) = self.client {
-            let _ = write!(out, " client={client}");
+            out.push_str(" client=");
+            push_address(out, client);
         }
-        let _ = write!(
-            out,
-            " bytes_in={} bytes_out={} duration_ms=",
-            self.bytes_in, self.bytes_out
-        );
+        out.push_str(" bytes_in=");
+        push_number(out, self.bytes_in);
+        out.push_str(" bytes_out=");
+        push_number(out, self.bytes_out);
+        out.push_str(" duration_ms=");
         push_millis(out, self.duration);
         if let Some(upstream) = self.upstream {
             out.push_str(" upstream_ms=");
@@ -103,8 +110,25 @@ fn protocol(version: Version) -> &'static str {
 
 /// Milliseconds with three decimals.
 fn push_millis(out: &mut String, time: Duration) {
-    let micros = time.as_micros();
-    let _ = write!(out, "{}.{:03}", micros / 1000, micros % 1000);
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    push_number(out, micros / 1000);
+    out.push('.');
+    push_thousandths(out, micros % 1000);
+}
+
+fn push_address(out: &mut String, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push('.');
+                }
+                push_number(out, u64::from(octet));
+            }
+        }
+        // Writing to a String can not fail.
+        IpAddr::V6(address) => drop(write!(out, "{address}")),
+    }
 }
 
 /// What a client sends may be long; a line is not.

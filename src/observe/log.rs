@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
@@ -55,10 +56,16 @@ impl Format {
 /// tokens included, at `debug` and `trace`.
 pub fn start(format: Format, level: LevelFilter) -> Result<Flush, LogError> {
     let (writer, flush) = Writer::start("portcullis-log", io::stderr())?;
+    subscriber(format.resolve(&io::stderr()), level, writer).try_init()?;
+    Ok(flush)
+}
+
+/// What hears the events; a `Human` format is coloured where stderr is a terminal.
+fn subscriber(format: Format, level: LevelFilter, writer: Writer) -> impl Subscriber + Send + Sync {
     let events = tracing_subscriber::fmt::layer()
         .with_writer(move || writer.clone())
         .with_timer(Stamp);
-    let events = match format.resolve(&io::stderr()) {
+    let events = match format {
         Format::Human => events
             .with_ansi(io::stderr().is_terminal())
             .with_target(false)
@@ -70,10 +77,7 @@ pub fn start(format: Format, level: LevelFilter) -> Result<Flush, LogError> {
             .with_span_list(false)
             .boxed(),
     };
-    tracing_subscriber::registry()
-        .with(events.with_filter(filter(level)))
-        .try_init()?;
-    Ok(flush)
+    tracing_subscriber::registry().with(events.with_filter(filter(level)))
 }
 
 fn filter(level: LevelFilter) -> Targets {
@@ -97,7 +101,36 @@ impl FormatTime for Stamp {
 mod tests {
     use tracing::Level;
 
+    use super::super::writer::tests::Memory;
     use super::*;
+
+    #[test]
+    fn an_event_is_one_line_whatever_it_holds() {
+        for format in [Format::Json, Format::Human] {
+            let memory = Memory::default();
+            let (writer, flush) =
+                Writer::start("test-log", memory.clone()).expect("a thread starts");
+            let subscriber = subscriber(format, LevelFilter::INFO, writer);
+            tracing::subscriber::with_default(subscriber, || {
+                tracing::warn!(host = "a\r\n\u{1b}[2Jb", "the upstream is away");
+                tracing::debug!("not heard");
+            });
+            drop(flush);
+            let text = memory.text();
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            assert!(!text.contains(['\r', '\u{1b}']), "{text:?}");
+            assert!(text.contains("the upstream is away"), "{text}");
+            if format == Format::Json {
+                let event: serde_json::Value = serde_json::from_str(&text).expect("valid JSON");
+                assert_eq!(event["level"], "WARN");
+                assert!(
+                    event["timestamp"]
+                        .as_str()
+                        .is_some_and(|time| time.ends_with('Z'))
+                );
+            }
+        }
+    }
 
     #[test]
     fn libraries_are_never_heard_below_warn() {

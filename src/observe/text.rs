@@ -27,6 +27,34 @@ pub fn clip(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
 }
 
+/// Appends `number` in decimal.
+pub fn push_number(out: &mut String, number: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        // The remainder is a digit.
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+}
+
+/// Appends `number` with at least three digits.
+pub fn push_thousandths(out: &mut String, number: u64) {
+    if number < 100 {
+        out.push('0');
+    }
+    if number < 10 {
+        out.push('0');
+    }
+    push_number(out, number);
+}
+
 /// Appends the time `since` the Unix epoch in RFC 3339, UTC, with milliseconds.
 pub fn push_time(out: &mut String, since: Duration) {
     LAST_SECOND.with_borrow_mut(|(second, text)| {
@@ -36,12 +64,15 @@ pub fn push_time(out: &mut String, since: Duration) {
         }
         out.push_str(text);
     });
-    let _ = write!(out, ".{:03}Z", since.subsec_millis());
+    out.push('.');
+    push_thousandths(out, u64::from(since.subsec_millis()));
+    out.push('Z');
 }
 
 fn push_escaped(out: &mut String, text: &str) {
     let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
-    if text.bytes().all(plain) {
+    // Without an early end, so that the compiler looks at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & plain(byte)) {
         out.push_str(text);
         return;
     }
@@ -128,6 +159,20 @@ mod tests {
         ] {
             let mut out = String::new();
             push_time(&mut out, Duration::from_millis(millis));
+            assert_eq!(out, text);
+        }
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 99, 100, 12_345, u64::MAX] {
+            let mut out = String::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
+        for (number, text) in [(0, "000"), (7, "007"), (42, "042"), (999, "999")] {
+            let mut out = String::new();
+            push_thousandths(&mut out, number);
             assert_eq!(out, text);
         }
     }
