@@ -6,6 +6,7 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use base64::Engine;
@@ -16,11 +17,11 @@ use serde_json::{Map, Value, json};
 
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::units::duration;
-use crate::config::{self, Issuer, KeySource};
+use crate::config::{self, Config, Issuer, KeySource};
 use crate::identity::jwks::JwksSources;
 use crate::identity::jwt::Jws;
 use crate::identity::mint::MintKey;
-use crate::identity::verifier::Verifier;
+use crate::identity::verifier::{Step, Verifier};
 
 /// Make, inspect and verify tokens.
 #[derive(clap::Args)]
@@ -94,8 +95,12 @@ pub fn run(args: Token) -> anyhow::Result<ExitCode> {
 impl Mint {
     fn run(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config)?;
-        let issuer = self.issuer_in(&config.issuers)?;
-        let now = Clock::System.now();
+        println!("{}", self.mint(&config.issuers, Clock::System.now())?);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn mint(&self, issuers: &[Issuer], now: UnixSeconds) -> anyhow::Result<String> {
+        let issuer = self.issuer_in(issuers)?;
         let mut claims = Map::new();
         claims.insert("iss".to_owned(), json!(issuer.iss));
         if let Some(audience) = issuer.audience.first() {
@@ -109,8 +114,7 @@ impl Mint {
         if let Some(kid) = &self.kid {
             key = key.with_kid(kid);
         }
-        println!("{}", key.mint(&claims)?);
-        Ok(ExitCode::SUCCESS)
+        Ok(key.mint(&claims)?)
     }
 
     fn issuer_in<'c>(&self, issuers: &'c [Issuer]) -> anyhow::Result<&'c Issuer> {
@@ -175,24 +179,49 @@ impl Verify {
     fn run(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config)?;
         let token = read_token(&self.token)?;
-        let sources = JwksSources::idle(Clock::System);
-        let verifier = Verifier::build(&config, &sources, Clock::System)?;
-        let mut accepted = true;
-        for step in verifier.examine(&token) {
-            match step.outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let steps = runtime.block_on(examine(config, &token))?;
+        for step in &steps {
+            match &step.outcome {
                 Ok(found) => println!("ok       {:10} {found}", step.what),
-                Err(refusal) => {
-                    accepted = false;
-                    println!("refused  {:10} {}", step.what, refusal.word());
-                }
+                Err(refusal) => println!("refused  {:10} {}", step.what, refusal.word()),
             }
         }
+        let accepted = steps.iter().all(|step| step.outcome.is_ok());
         println!("{}", if accepted { "accepted" } else { "refused" });
         Ok(match accepted {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(1),
         })
     }
+}
+
+/// Every step of the token's way, with keys that are fetched now.
+async fn examine(mut config: Config, token: &str) -> anyhow::Result<Vec<Step>> {
+    for issuer in &mut config.issuers {
+        if let KeySource::JwksUrl(settings) = &mut issuer.keys {
+            // The copy on disk belongs to the gateway, which may run as another user.
+            settings.cache_file = None;
+        }
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let sources = JwksSources::fetching(runtime, Clock::System)?;
+    let verifier = Verifier::build(&config, &sources, Clock::System)?;
+    while verifier
+        .key_status()
+        .any(|(_, status)| !status.loaded && status.last_error.is_none())
+    {
+        // The fetch has a time-out of its own, so that this ends.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (issuer, status) in verifier.key_status() {
+        if let Some(error) = status.last_error {
+            println!("warning  the keys of {issuer} could not be fetched: {error}");
+        }
+    }
+    Ok(verifier.examine(token))
 }
 
 /// The token itself: the argument, or standard input for `-`. A pasted `Bearer ` is no part of it.
@@ -314,6 +343,7 @@ const MILLISECONDS: f64 = 1e11;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::refusal::Refusal;
 
     #[test]
     fn a_claim_is_json_where_it_can_be() {
@@ -327,6 +357,35 @@ mod tests {
             assert_eq!(claim(text), Ok(("a".to_owned(), expected)), "{text}");
         }
         assert!(claim("a").is_err());
+    }
+
+    #[tokio::test]
+    async fn what_was_minted_is_accepted_until_it_expires() {
+        let mint = |ttl| Mint {
+            config: PathBuf::new(),
+            issuer: None,
+            sub: "somebody".to_owned(),
+            claims: vec![("role".to_owned(), json!("admin"))],
+            ttl,
+            key: None,
+            kid: None,
+        };
+        for (ttl, age, refusal) in [(60, 0, None), (60, 60 * 60, Some(Refusal::TokenExpired))] {
+            let config = config();
+            let issued = Clock::System.now() - age;
+            let token = mint(ttl).mint(&config.issuers, issued).unwrap();
+            let steps = examine(config, &token).await.unwrap();
+            let last = steps.last().unwrap();
+            assert_eq!(last.outcome.as_ref().err().copied(), refusal, "{last:?}");
+        }
+    }
+
+    fn config() -> Config {
+        let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8000));
+        let text = crate::demo::gateway::Key::random()
+            .unwrap()
+            .config(address, address);
+        config::parse(&text, "demo.toml".as_ref(), &|_| None).unwrap()
     }
 
     #[test]
