@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http::HeaderName;
 use jsonwebtoken::Algorithm;
 
-use crate::config::{self, ClaimPath, Config};
+use crate::config::{self, ClaimPath, IdentityHeaders};
 use crate::identity::jwks::{Jwks, JwksSources, Refetch};
 use crate::identity::jwt::Jws;
-use crate::identity::key::{Key, KeyError};
+use crate::identity::key::{self, Key, KeyError};
 use crate::identity::keyset::{KeySet, KeySetError};
 use crate::refusal::Refusal;
 
@@ -62,6 +62,8 @@ pub enum BuildReason {
     KeySet(#[from] KeySetError),
     #[error("none of its algorithms fits its key")]
     AlgorithmMismatch,
+    #[error("the cryptographic library does not work")]
+    Cryptography,
 }
 
 /// Why keys did not verify a signature, and whether newer keys might.
@@ -75,10 +77,15 @@ pub struct KeyFault {
 
 impl Issuer {
     /// Compiles every issuer of a configuration.
-    pub fn build_all(config: &Config, sources: &JwksSources) -> Result<Vec<Self>, BuildError> {
-        let headers: Arc<[_]> = config.identity.headers.clone().into();
-        let issuers = config.issuers.iter().enumerate();
+    pub fn build_all(
+        issuers: &[config::Issuer],
+        identity: &IdentityHeaders,
+        sources: &JwksSources,
+    ) -> Result<Vec<Self>, BuildError> {
+        let headers: Arc<[_]> = identity.headers.clone().into();
         issuers
+            .iter()
+            .enumerate()
             .map(|(index, issuer)| {
                 let keys = build_keys(issuer, sources).map_err(|reason| BuildError {
                     issuer: issuer.name.clone(),
@@ -139,6 +146,9 @@ impl Issuer {
 }
 
 fn build_keys(issuer: &config::Issuer, sources: &JwksSources) -> Result<KeySource, BuildReason> {
+    if !key::self_check() {
+        return Err(BuildReason::Cryptography);
+    }
     let single = |key: Key| match issuer.algorithms.iter().any(|alg| key.permits(*alg)) {
         true => Ok(KeySource::Single(key)),
         false => Err(BuildReason::AlgorithmMismatch),

@@ -250,6 +250,21 @@ impl Material {
     }
 }
 
+/// Whether the library verifies a MAC that is known to be right and refuses one that is not: asked at
+/// start, so that a build without working cryptography fails there and not at the first request.
+pub(crate) fn self_check() -> bool {
+    // RFC 4231 section 4.8: a key of 131 bytes, long enough for us.
+    const MESSAGE: &[u8] = b"Test Using Larger Than Block-Size Key - Hash Key First";
+    const MAC: [u8; 32] = [
+        0x60, 0xe4, 0x31, 0x59, 0x1e, 0xe0, 0xb6, 0x7f, 0x0d, 0x8a, 0x26, 0xaa, 0xcb, 0xf5, 0xb7,
+        0x7f, 0x8e, 0x0b, 0xc6, 0x21, 0x37, 0x28, 0xc5, 0x14, 0x05, 0x46, 0x04, 0x0f, 0x0e, 0xe3,
+        0x7f, 0x54,
+    ];
+    Key::secret(&[0xaa; 131]).is_ok_and(|key| {
+        key.verify(Algorithm::HS256, MESSAGE, &MAC) && !key.verify(Algorithm::HS256, b"", &MAC)
+    })
+}
+
 /// `use` must be `sig` and `key_ops` must hold `verify`, where they are there at all.
 fn check_purpose(jwk: &Map<String, Value>) -> Result<(), KeyError> {
     match jwk.get("use") {
@@ -355,4 +370,172 @@ const fn little(first: u8, middle: u8, last: u8) -> [u8; 32] {
     bytes[0] = first;
     bytes[31] = last;
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::{TestKey, rsa_pem};
+    use serde_json::json;
+
+    fn jwk(value: Value) -> Result<Key, KeyError> {
+        Key::jwk(value.as_object().unwrap())
+    }
+
+    #[test]
+    fn the_library_works() {
+        assert!(self_check());
+    }
+
+    #[test]
+    fn each_kind_of_key_permits_its_own_algorithms_only() {
+        use Algorithm::{
+            ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+        };
+        let all = [
+            HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA,
+        ];
+        let rows = [
+            (Key::secret(&[7; 32]).unwrap(), &all[..3]),
+            (Key::pem(&rsa_pem().1).unwrap(), &all[3..9]),
+            (TestKey::es256().key(), &all[9..10]),
+            (TestKey::es384().key(), &all[10..11]),
+            (TestKey::ed25519().key(), &all[11..]),
+        ];
+        for (key, permitted) in rows {
+            for algorithm in all {
+                assert_eq!(
+                    key.permits(algorithm),
+                    permitted.contains(&algorithm),
+                    "{algorithm:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_public_key_is_no_secret_in_any_spelling() {
+        use base64::Engine;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+        let (_, public) = rsa_pem();
+        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#);
+        let body = format!("{header}.{}", URL_SAFE_NO_PAD.encode(r#"{"sub":"a"}"#));
+        for secret in [
+            public.as_str(),
+            public.trim_end(),
+            &public.replace('\n', ""),
+        ] {
+            let mac = crate::identity::mint::sign_hs256(secret.as_bytes(), body.as_bytes());
+            let token = format!("{body}.{}", URL_SAFE_NO_PAD.encode(mac));
+            let jws = crate::identity::jwt::Jws::read(&token).unwrap();
+            let judged = jws.verify(&Key::pem(&public).unwrap());
+            assert_eq!(judged, Err(crate::refusal::Refusal::AlgorithmRefused));
+        }
+    }
+
+    #[test]
+    fn what_is_no_public_key_is_refused() {
+        let (private, public) = rsa_pem();
+        let es = TestKey::es256();
+        assert_eq!(Key::pem(&private).unwrap_err(), KeyError::Private);
+        assert_eq!(Key::pem(es.private_pem()).unwrap_err(), KeyError::Private);
+        assert_eq!(Key::pem("").unwrap_err(), KeyError::Malformed);
+        assert_eq!(Key::pem(&public[..100]).unwrap_err(), KeyError::Malformed);
+        assert!(Key::pem(&es.public_pem()).is_ok());
+        assert_eq!(Key::secret(&[0; 31]).unwrap_err(), KeyError::Weak);
+    }
+
+    #[test]
+    fn a_certificate_gives_its_key() {
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+        let params = rcgen::CertificateParams::new(vec!["issuer.example".to_owned()]).unwrap();
+        let certificate = params.self_signed(&pair).unwrap();
+        assert!(
+            Key::pem(&certificate.pem())
+                .unwrap()
+                .permits(Algorithm::ES256)
+        );
+    }
+
+    #[test]
+    fn bad_jwks_are_refused_each_for_its_reason() {
+        let good = TestKey::es256().jwk("a");
+        let with = |name: &str, value: Value| {
+            let mut jwk = good.clone();
+            jwk[name] = value;
+            jwk
+        };
+        let zeros = "A".repeat(43);
+        let n1024 = "_".repeat(171);
+        let rows = [
+            (with("use", json!("enc")), KeyError::Purpose),
+            (with("use", json!(1)), KeyError::Purpose),
+            (with("key_ops", json!(["sign"])), KeyError::Purpose),
+            (with("key_ops", json!("verify")), KeyError::Purpose),
+            (with("alg", json!("ES384")), KeyError::AlgorithmMismatch),
+            (with("alg", json!("HS256")), KeyError::AlgorithmMismatch),
+            (with("alg", json!("none")), KeyError::Unsupported),
+            (with("alg", json!(7)), KeyError::Malformed),
+            (with("kid", json!("a\nb")), KeyError::Malformed),
+            (with("kty", json!("RSA")), KeyError::Malformed),
+            (with("kty", json!("XYZ")), KeyError::Unsupported),
+            (with("crv", json!("P-384")), KeyError::Malformed),
+            (with("crv", json!("secp256k1")), KeyError::Unsupported),
+            (with("x", json!(zeros)), KeyError::OffCurve),
+            (with("x", json!("AAAA")), KeyError::Malformed),
+            (with("y", json!(null)), KeyError::Malformed),
+            (json!({"kty": "oct", "k": "AAAA"}), KeyError::Weak),
+            (
+                json!({"kty": "RSA", "n": n1024, "e": "AQAB"}),
+                KeyError::Malformed,
+            ),
+            (
+                json!({"kty": "RSA", "n": &n1024[..168], "e": "AQAB"}),
+                KeyError::Weak,
+            ),
+            (
+                json!({"kty": "RSA", "n": "_".repeat(344), "e": "AQ"}),
+                KeyError::Weak,
+            ),
+            (
+                json!({"kty": "RSA", "n": "_".repeat(344), "e": "Ag"}),
+                KeyError::Weak,
+            ),
+            (
+                json!({"kty": "OKP", "crv": "Ed25519", "x": zeros}),
+                KeyError::Weak,
+            ),
+            (
+                json!({"kty": "OKP", "crv": "X25519", "x": zeros}),
+                KeyError::Unsupported,
+            ),
+        ];
+        assert!(jwk(good.clone()).is_ok());
+        for (value, error) in rows {
+            assert_eq!(jwk(value.clone()).unwrap_err(), error, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_jwks_alg_is_the_only_one() {
+        let mut value = rsa_jwk();
+        value["alg"] = json!("RS256");
+        let key = jwk(value).unwrap();
+        assert!(key.permits(Algorithm::RS256));
+        assert!(!key.permits(Algorithm::RS384));
+        assert!(!key.permits(Algorithm::PS256));
+    }
+
+    #[test]
+    fn debug_shows_no_key() {
+        let shown = format!(
+            "{:?}",
+            Key::secret(b"0123456789abcdef0123456789abcdef").unwrap()
+        );
+        assert_eq!(shown, "Key(None)");
+    }
+
+    fn rsa_jwk() -> Value {
+        crate::identity::testing::rsa_jwk("r")
+    }
 }

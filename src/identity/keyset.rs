@@ -105,3 +105,96 @@ fn is_doubled(entry: &Map<String, Value>, all: &[&Map<String, Value>]) -> bool {
     let same = |other: &&&Map<String, Value>| jwk_kid(other) == Ok(Some(kid));
     all.iter().filter(same).count() > 1
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::{TestKey, rsa_jwk};
+    use serde_json::json;
+
+    fn parse(keys: Value) -> Result<KeySet, KeySetError> {
+        KeySet::parse(json!({"keys": keys}).to_string().as_bytes())
+    }
+
+    fn judge(set: &KeySet, key: &TestKey, kid: Option<&str>) -> Result<(), Refusal> {
+        let token = key.mint(kid, &json!({"sub": "a"}));
+        set.verify(&Jws::read(&token).unwrap())
+    }
+
+    #[test]
+    fn a_bad_key_is_skipped_and_the_others_work() {
+        let good = TestKey::es256();
+        let mut off_curve = TestKey::es256().jwk("off");
+        off_curve["x"] = json!("A".repeat(43));
+        let mut encrypting = TestKey::es256().jwk("enc");
+        encrypting["use"] = json!("enc");
+        let set = parse(json!([
+            {"kty": "oct", "kid": "s", "k": "A".repeat(43)},
+            {"kty": "unheard of"},
+            "no object",
+            off_curve,
+            encrypting,
+            good.jwk("good"),
+        ]));
+        let set = set.unwrap();
+        assert_eq!(set.len(), 1);
+        assert_eq!(judge(&set, &good, Some("good")), Ok(()));
+        for kid in ["s", "off", "enc", "other", "GOOD"] {
+            assert_eq!(judge(&set, &good, Some(kid)), Err(Refusal::KeyUnknown));
+        }
+    }
+
+    #[test]
+    fn a_doubled_kid_names_no_key() {
+        let (one, two, other) = (TestKey::es256(), TestKey::es256(), TestKey::ed25519());
+        let set = parse(json!([one.jwk("k"), two.jwk("k"), other.jwk("o")])).unwrap();
+        assert_eq!(judge(&set, &one, Some("k")), Err(Refusal::KeyUnknown));
+        assert_eq!(judge(&set, &two, Some("k")), Err(Refusal::KeyUnknown));
+        assert_eq!(judge(&set, &other, Some("o")), Ok(()));
+        let secret = json!({"kty": "oct", "kid": "k", "k": "A".repeat(43)});
+        let set = parse(json!([one.jwk("k"), secret, other.jwk("o")])).unwrap();
+        assert_eq!(judge(&set, &one, Some("k")), Err(Refusal::KeyUnknown));
+    }
+
+    #[test]
+    fn a_kid_of_another_type_of_key_is_an_algorithm_refused() {
+        let (es, ed) = (TestKey::es256(), TestKey::ed25519());
+        let set = parse(json!([es.jwk("es"), ed.jwk("ed"), rsa_jwk("rsa")])).unwrap();
+        for kid in ["ed", "rsa"] {
+            assert_eq!(judge(&set, &es, Some(kid)), Err(Refusal::AlgorithmRefused));
+        }
+    }
+
+    #[test]
+    fn a_token_without_kid_is_tried_with_the_few_that_fit() {
+        let keys: Vec<TestKey> = (0..5).map(|_| TestKey::es256()).collect();
+        let jwks = |count: usize| {
+            let named = keys.iter().take(count).enumerate();
+            parse(named.map(|(at, key)| key.jwk(&at.to_string())).collect()).unwrap()
+        };
+        assert_eq!(judge(&jwks(4), &keys[3], None), Ok(()));
+        assert_eq!(
+            judge(&jwks(4), &keys[4], None),
+            Err(Refusal::TokenSignatureInvalid)
+        );
+        assert_eq!(judge(&jwks(5), &keys[4], None), Err(Refusal::KeyUnknown));
+        assert_eq!(
+            judge(&jwks(4), &TestKey::ed25519(), None),
+            Err(Refusal::KeyUnknown)
+        );
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_refused() {
+        for text in ["", "[]", "{}", "<html>", r#"{"keys":{}}"#, r#"{"keys":1}"#] {
+            assert_eq!(
+                KeySet::parse(text.as_bytes()).unwrap_err(),
+                KeySetError::Malformed,
+                "{text}"
+            );
+        }
+        assert_eq!(parse(json!([])).unwrap_err(), KeySetError::Empty);
+        let many = vec![TestKey::es256().jwk("k"); 101];
+        assert_eq!(parse(json!(many)).unwrap_err(), KeySetError::TooMany);
+    }
+}

@@ -13,6 +13,8 @@ pub mod jwt;
 pub mod key;
 pub mod keyset;
 pub mod mint;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod validity;
 pub mod verifier;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Tokens};
 use crate::identity::cache::{Entry, Generations, LocalTokens, Moment, TokenCache};
 use crate::identity::claims::Verified;
 use crate::identity::issuer::{BuildError, Issuer, KeySource};
@@ -49,13 +49,18 @@ struct Fault {
 impl Verifier {
     /// Compiles the issuers. Keys that are fetched may arrive later; all others must be usable now.
     pub fn build(config: &Config, sources: &JwksSources, clock: Clock) -> Result<Self, BuildError> {
-        Ok(Self {
-            issuers: Issuer::build_all(config, sources)?,
-            cache: TokenCache::new(config.tokens.cache_size, config.tokens.cache_time),
+        let issuers = Issuer::build_all(&config.issuers, &config.identity, sources)?;
+        Ok(Self::of(issuers, config.tokens, clock))
+    }
+
+    fn of(issuers: Vec<Issuer>, tokens: Tokens, clock: Clock) -> Self {
+        Self {
+            issuers,
+            cache: TokenCache::new(tokens.cache_size, tokens.cache_time),
             clock,
-            leeway: config.tokens.leeway,
-            cache_time: config.tokens.cache_time,
-        })
+            leeway: tokens.leeway,
+            cache_time: tokens.cache_time,
+        }
     }
 
     /// What we make of a credential on a route that honours the issuers at the indexes `allowed`, or all.
@@ -286,3 +291,6 @@ fn jwks_of(issuer: &Issuer) -> Option<&Arc<Jwks>> {
         KeySource::Single(_) | KeySource::Set(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
