@@ -19,21 +19,21 @@ use crate::refusal::Refusal;
 const NOW: u64 = 1_800_000_000;
 
 /// A JWKS server that says what it is told to say, and counts.
-struct Source {
-    url: String,
+pub(crate) struct Source {
+    pub(crate) url: String,
     answer: Arc<Mutex<Answer>>,
     hits: Arc<AtomicUsize>,
 }
 
 #[derive(Clone)]
-enum Answer {
+pub(crate) enum Answer {
     Body(StatusCode, Bytes),
     Redirect(String),
     Silence,
 }
 
 impl Source {
-    async fn start(answer: Answer) -> Self {
+    pub(crate) async fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let source = Self {
             url: format!("http://{}/jwks", listener.local_addr().unwrap()),
@@ -56,15 +56,15 @@ impl Source {
         source
     }
 
-    fn say(&self, answer: Answer) {
+    pub(crate) fn say(&self, answer: Answer) {
         *lock(&self.answer) = answer;
     }
 
-    fn hits(&self) -> usize {
+    pub(crate) fn hits(&self) -> usize {
         self.hits.load(Ordering::SeqCst)
     }
 
-    fn settings(&self) -> JwksUrl {
+    pub(crate) fn settings(&self) -> JwksUrl {
         JwksUrl {
             url: self.url.as_str().into(),
             cache_file: None,
@@ -77,7 +77,7 @@ impl Source {
 }
 
 impl Answer {
-    fn keys(keys: &[Value]) -> Self {
+    pub(crate) fn keys(keys: &[Value]) -> Self {
         Self::Body(StatusCode::OK, json!({"keys": keys}).to_string().into())
     }
 
@@ -103,7 +103,7 @@ fn sources() -> JwksSources {
 }
 
 /// Waits for the end of the fetch with this ordinal.
-async fn fetched(jwks: &Jwks, ordinal: u64) {
+pub(crate) async fn fetched(jwks: &Jwks, ordinal: u64) {
     let mut ended = jwks.ended.subscribe();
     ended.wait_for(|ended| *ended >= ordinal).await.unwrap();
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{self, ClaimPath, IdentityHeaders};
+use crate::identity::jwks::tests::{Answer, Source, fetched};
 use crate::identity::mint::{MintKey, mint_hs256};
 use crate::identity::testing::TestKey;
 use crate::request::credential::Place;
@@ -33,6 +34,10 @@ fn hs256(name: &str) -> config::Issuer {
 }
 
 fn build(issuers: &[config::Issuer], clock: &Clock) -> Verifier {
+    build_with(issuers, clock, &JwksSources::idle(clock.clone()))
+}
+
+fn build_with(issuers: &[config::Issuer], clock: &Clock, sources: &JwksSources) -> Verifier {
     let identity = IdentityHeaders {
         status_header: HeaderName::from_static("x-auth-status"),
         request_id_header: HeaderName::from_static("x-request-id"),
@@ -47,8 +52,7 @@ fn build(issuers: &[config::Issuer], clock: &Clock) -> Verifier {
         worker_cache_size: 4,
         cache_time: Duration::from_secs(300),
     };
-    let sources = JwksSources::idle(clock.clone());
-    let issuers = Issuer::build_all(issuers, &identity, &sources).unwrap();
+    let issuers = Issuer::build_all(issuers, &identity, sources).unwrap();
     Verifier::of(issuers, tokens, clock.clone())
 }
 
@@ -366,4 +370,106 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
         error.to_string(),
         "issuer \"two\": none of its algorithms fits its key"
     );
+}
+
+/// A verifier of one issuer whose keys come from `source`, and a function that mints its tokens.
+async fn fetching(source: &Source) -> Verifier {
+    let clock = Clock::manual(NOW);
+    let runtime = tokio::runtime::Handle::current();
+    let sources = JwksSources::fetching(runtime, clock.clone()).unwrap();
+    let keys = config::KeySource::JwksUrl(source.settings());
+    let verifier = build_with(&[issuer("one", Algorithm::ES256, keys)], &clock, &sources);
+    fetched(jwks_of(&verifier.issuers[0]).unwrap(), 1).await;
+    verifier
+}
+
+#[tokio::test]
+async fn a_rotation_costs_its_first_token_one_fetch_and_drops_what_the_old_key_signed() {
+    let (old, new) = (TestKey::es256(), TestKey::es256());
+    let source = Source::start(Answer::keys(&[old.jwk("old")])).await;
+    let verifier = fetching(&source).await;
+    let local = LocalTokens::new(4);
+    let signed_by_old = old.mint(Some("old"), &claims());
+    verifier
+        .identify(&local, credential(&signed_by_old), None)
+        .await;
+    assert!(verifier.recall(&local, &signed_by_old).is_some());
+
+    source.say(Answer::keys(&[new.jwk("new")]));
+    let signed_by_new = new.mint(Some("new"), &claims());
+    assert_eq!(refusal(&verifier, &signed_by_new).await, None);
+    assert_eq!(source.hits(), 2);
+    assert!(verifier.recall(&local, &signed_by_old).is_none());
+    assert_eq!(
+        refusal(&verifier, &signed_by_old).await,
+        Some(Refusal::KeyUnknown)
+    );
+    // That refusal asked for no third fetch: the second is too young.
+    assert_eq!(source.hits(), 2);
+}
+
+#[tokio::test]
+async fn a_new_key_under_the_same_name_is_fetched_when_the_old_one_fails() {
+    let (old, new) = (TestKey::es256(), TestKey::es256());
+    let source = Source::start(Answer::keys(&[old.jwk("k")])).await;
+    let verifier = fetching(&source).await;
+    source.say(Answer::keys(&[new.jwk("k")]));
+    assert_eq!(
+        refusal(&verifier, &new.mint(Some("k"), &claims())).await,
+        None
+    );
+    let forged = TestKey::es256().mint(Some("k"), &claims());
+    assert_eq!(
+        refusal(&verifier, &forged).await,
+        Some(Refusal::TokenSignatureInvalid)
+    );
+    assert_eq!(source.hits(), 2);
+}
+
+#[tokio::test]
+async fn what_is_no_matter_of_keys_triggers_no_fetch() {
+    let key = TestKey::es256();
+    let source = Source::start(Answer::keys(&[key.jwk("k")])).await;
+    let verifier = fetching(&source).await;
+    let expired = json!({"iss": "https://one.example", "aud": "app", "exp": 1, "sub": "u"});
+    let hs256 = MintKey::secret(Algorithm::HS256, SECRET).unwrap();
+    let rows = [
+        (
+            hs256.clone().with_kid("k").mint(&claims()).unwrap(),
+            Refusal::AlgorithmRefused,
+        ),
+        (
+            hs256.with_kid("x").mint(&claims()).unwrap(),
+            Refusal::AlgorithmRefused,
+        ),
+        (
+            TestKey::ed25519().mint(Some("x"), &claims()),
+            Refusal::AlgorithmRefused,
+        ),
+        (key.mint(Some("k"), &expired), Refusal::TokenExpired),
+        ("a.b.c".to_owned(), Refusal::TokenMalformed),
+    ];
+    for (token, wanted) in rows {
+        assert_eq!(refusal(&verifier, &token).await, Some(wanted));
+    }
+    assert_eq!(source.hits(), 1);
+}
+
+#[tokio::test]
+async fn before_any_keys_arrived_they_are_unavailable_and_readiness_says_so() {
+    let clock = Clock::manual(NOW);
+    let key = TestKey::es256();
+    let source = Source::start(Answer::keys(&[key.jwk("k")])).await;
+    let keys = config::KeySource::JwksUrl(source.settings());
+    let verifier = build(
+        &[hs256("two"), issuer("one", Algorithm::ES256, keys)],
+        &clock,
+    );
+    let token = key.mint(Some("k"), &claims());
+    assert_eq!(
+        refusal(&verifier, &token).await,
+        Some(Refusal::KeysUnavailable)
+    );
+    let status: Vec<_> = verifier.key_status().collect();
+    assert!(matches!(status[..], [(name, JwksStatus { loaded: false, .. })] if **name == *"one"));
 }
