@@ -2,6 +2,7 @@
 //! could understand differently is refused here (framing, host, method, path, upgrade).
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -44,7 +45,7 @@ impl HeadRules {
 }
 
 /// A request's head in its one reading.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Head {
     method: Method,
     host: Host,
@@ -71,8 +72,10 @@ pub enum OriginHeader {
 }
 
 impl Head {
-    /// Reads a head. Copies nothing of a request that is normal already.
-    pub fn read(parts: &Parts, peer: Peer, rules: &HeadRules) -> Result<Self, Refusal> {
+    /// Reads a head, and writes the one reading back into the request: the target in origin form with the
+    /// normalized path, exactly one `Host`. So what is decided on is what is forwarded. Copies nothing of
+    /// a request that is normal already; a refused one stays as it was.
+    pub fn read(parts: &mut Parts, peer: Peer, rules: &HeadRules) -> Result<Self, Refusal> {
         check_size(parts, rules)?;
         let fields = Fields::gather(&parts.headers);
         check_framing(parts.version, &fields)?;
@@ -82,7 +85,7 @@ impl Head {
             return Err(Refusal::HostUnknown);
         }
         let target = read_target(&parts.uri)?;
-        Ok(Self {
+        let head = Self {
             loose: path::loosen(target.path()),
             client: Client::find(peer, &parts.headers, &rules.trusted_proxies),
             preflight: fields.preflight(&method),
@@ -94,12 +97,12 @@ impl Head {
             target,
             peer,
             upgrade,
-        })
+        };
+        head.settle(parts);
+        Ok(head)
     }
 
-    /// Writes what was read back into the request: the target in origin form with the normalized path, and
-    /// exactly one `Host`. Without it, what is forwarded is not what was decided on.
-    pub fn settle(&self, parts: &mut Parts) {
+    fn settle(&self, parts: &mut Parts) {
         parts.uri = Uri::from(self.target.clone());
         parts
             .headers
@@ -129,11 +132,6 @@ impl Head {
     /// The path as it may be logged: without the query, where tokens are.
     pub fn logged_path(&self) -> &str {
         self.path()
-    }
-
-    /// Normalized path and query, credentials still in the query. Not for logs.
-    pub fn target(&self) -> &PathAndQuery {
-        &self.target
     }
 
     /// Whether there is a query, an empty one included.
@@ -184,18 +182,26 @@ impl Head {
 
     /// The one of our languages that `Accept-Language` likes best; `None` if it names none of them.
     pub fn language(&self) -> Option<Language> {
-        let text = self.languages.as_ref()?.to_str().ok()?;
-        let mut best = None;
-        for range in text.split(',') {
-            let Some((language, quality)) = read_language(range) else {
-                continue;
-            };
-            if quality > best.map_or(0, |(_, quality)| quality) {
-                best = Some((language, quality));
-            }
-        }
-        best.map(|(language, _)| language)
+        best_language(self.languages.as_ref()?)
     }
+}
+
+/// Without the query, where tokens are.
+impl fmt::Debug for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Head")
+            .field("method", &self.method)
+            .field("host", &self.host)
+            .field("path", &self.path())
+            .field("client", &self.client)
+            .field("upgrade", &self.upgrade)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The same for a request whose head was refused.
+pub fn language(headers: &HeaderMap) -> Option<Language> {
+    best_language(headers.get(header::ACCEPT_LANGUAGE)?)
 }
 
 /// A field that should come once.
@@ -428,6 +434,19 @@ fn accepts_event_stream(accept: &HeaderValue) -> bool {
         })
 }
 
+fn best_language(accepted: &HeaderValue) -> Option<Language> {
+    let mut best = None;
+    for range in accepted.to_str().ok()?.split(',') {
+        let Some((language, quality)) = read_language(range) else {
+            continue;
+        };
+        if quality > best.map_or(0, |(_, quality)| quality) {
+            best = Some((language, quality));
+        }
+    }
+    best.map(|(language, _)| language)
+}
+
 /// One of our languages and its weight in thousandths (RFC 9110 §12.4.2).
 fn read_language(range: &str) -> Option<(Language, u32)> {
     let mut parts = range.split(';').map(str::trim);
@@ -451,3 +470,6 @@ fn read_language(range: &str) -> Option<(Language, u32)> {
     )]
     Some((language, (quality * 1000.0) as u32))
 }
+
+#[cfg(test)]
+mod tests;
