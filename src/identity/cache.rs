@@ -2,7 +2,6 @@
 //! hold only what was verified, under the token's full text; a bad token leaves nothing behind.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,7 +74,7 @@ pub struct TokenCounts {
 }
 
 impl LocalTokens {
-    /// At most `size` tokens; 0 keeps none.
+    /// At most `size` tokens; fewer than two are none.
     pub fn new(size: usize) -> Self {
         Self {
             tokens: RefCell::default(),
@@ -242,9 +241,83 @@ impl moka::Expiry<Arc<str>, Entry> for UntilEntryEnds {
     }
 }
 
-/// For tests of the caches alone.
-impl Generations for HashMap<usize, u64> {
-    fn generation(&self, index: usize) -> u64 {
-        self.get(&index).copied().unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing::identity;
+
+    /// Issuers whose keys are all of this generation.
+    struct All(u64);
+
+    impl Generations for All {
+        fn generation(&self, _: usize) -> u64 {
+            self.0
+        }
+    }
+
+    #[test]
+    fn an_entry_holds_until_either_clock_or_the_keys_say_otherwise() {
+        let start = Instant::now();
+        let entry = Entry {
+            identity: Arc::new(identity("u", 1000)),
+            generation: 3,
+            until: start + Duration::from_secs(60),
+        };
+        let rows = [
+            ("fresh", 900, 0, 3, true),
+            ("expired by the wall clock", 1000, 0, 3, false),
+            ("the wall clock jumped back", 10, 60, 3, false),
+            ("too long in the cache", 940, 60, 3, false),
+            ("other keys", 900, 0, 4, false),
+        ];
+        for (case, wall, seconds, generation, holds) in rows {
+            let moment = Moment {
+                wall,
+                monotonic: start + Duration::from_secs(seconds),
+            };
+            assert_eq!(entry.holds(moment, &All(generation)), holds, "{case}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_not_remembered() {
+        let cache = TokenCache::new(10, Duration::from_secs(60));
+        let token: Arc<str> = "t".into();
+        for _ in 0..2 {
+            let mut asked = false;
+            let found = cache.find_or_verify(
+                &token,
+                |_| true,
+                || {
+                    asked = true;
+                    Err("no")
+                },
+            );
+            assert_eq!(found.err(), Some("no"));
+            assert!(asked);
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_by_many_at_once_is_verified_once() {
+        let cache = TokenCache::new(10, Duration::from_secs(60));
+        let token: Arc<str> = "t".into();
+        let verified = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let verify = || {
+                        verified.fetch_add(1, Ordering::Relaxed);
+                        Ok::<_, ()>(Entry {
+                            identity: Arc::new(identity("u", 1000)),
+                            generation: 0,
+                            until: Instant::now() + Duration::from_secs(60),
+                        })
+                    };
+                    cache.find_or_verify(&token, |_| true, verify)
+                });
+            }
+        });
+        assert_eq!(verified.load(Ordering::Relaxed), 1);
     }
 }

@@ -23,7 +23,7 @@ pub struct Verified {
     /// `exp` plus the leeway.
     pub ends_at: UnixSeconds,
     /// The token's text; empty where there was none.
-    pub token: Arc<str>,
+    pub token: Secret<Arc<str>>,
 }
 
 impl Issuer {
@@ -41,7 +41,7 @@ impl Issuer {
             anonymous: claims.get("is_anonymous") == Some(&Value::Bool(true)),
             ends_at: verified.ends_at,
             headers: self.render_headers(&claims)?,
-            token: Secret::new(verified.token),
+            token: verified.token,
             claims,
         })
     }

@@ -60,7 +60,7 @@ pub enum BuildReason {
     Key(#[from] KeyError),
     #[error("{0}")]
     KeySet(#[from] KeySetError),
-    #[error("none of its algorithms fits its key")]
+    #[error("none of its algorithms fits its keys")]
     AlgorithmMismatch,
     #[error("the cryptographic library does not work")]
     Cryptography,
@@ -156,7 +156,13 @@ fn build_keys(issuer: &config::Issuer, sources: &JwksSources) -> Result<KeySourc
     match &issuer.keys {
         config::KeySource::Secret(secret) => single(Key::secret(secret.expose())?),
         config::KeySource::PublicKey(pem) => single(Key::pem(pem)?),
-        config::KeySource::JwksFile(text) => Ok(KeySource::Set(KeySet::parse(text.as_bytes())?)),
+        config::KeySource::JwksFile(text) => {
+            let set = KeySet::parse(text.as_bytes())?;
+            match set.permits_any(&issuer.algorithms) {
+                true => Ok(KeySource::Set(set)),
+                false => Err(BuildReason::AlgorithmMismatch),
+            }
+        }
         config::KeySource::JwksUrl(settings) => Ok(KeySource::Jwks(sources.find(settings))),
     }
 }

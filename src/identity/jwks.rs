@@ -244,6 +244,9 @@ impl Jwks {
         if let Some(error) = error.filter(|error| pace.last_error != Some(*error)) {
             tracing::warn!(url = %self.settings.url, error = %error, "keys could not be fetched");
         }
+        if error.is_none() && pace.last_error.is_some() {
+            tracing::info!(url = %self.settings.url, "keys are fetched again");
+        }
         pace.last_error = error;
         pace.failures
     }

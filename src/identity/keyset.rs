@@ -67,6 +67,13 @@ impl KeySet {
         self.keys.is_empty()
     }
 
+    /// Whether some key is for some of these algorithms.
+    pub fn permits_any(&self, algorithms: &[Algorithm]) -> bool {
+        let keys = self.keys.iter();
+        keys.flat_map(|key| algorithms.iter().map(|one| key.permits(*one)))
+            .any(|permitted| permitted)
+    }
+
     /// Verifies with the key that the token names, or, where it names none, with the few that fit.
     pub fn verify(&self, jws: &Jws<'_>) -> Result<(), Refusal> {
         match jws.header.kid.as_deref() {

@@ -61,10 +61,10 @@ impl MintKey {
     pub fn mint(&self, claims: &impl Serialize) -> Result<String, MintError> {
         // A second installation is refused, which is as good: it is the same provider.
         let _ = DEFAULT_PROVIDER.install_default();
-        serde_json::to_value(claims).map_err(|_| MintError::Claims)?;
+        let claims = serde_json::to_value(claims).map_err(|_| MintError::Claims)?;
         let mut header = Header::new(self.algorithm);
         header.kid = self.kid.as_deref().map(Into::into);
-        jsonwebtoken::encode(&header, claims, &self.key).map_err(|_| MintError::KeyMismatch)
+        jsonwebtoken::encode(&header, &claims, &self.key).map_err(|_| MintError::KeyMismatch)
     }
 
     fn of(algorithm: Algorithm, key: EncodingKey) -> Self {

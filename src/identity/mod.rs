@@ -1,6 +1,7 @@
-//! Who calls: tokens verified against issuers. `jwt.rs` reads and verifies one token (pure), `jwks.rs` and
-//! `issuer.rs` hold the keys, `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens,
-//! `verifier.rs` puts them together. Decides nothing about what a caller may do.
+//! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
+//! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
+//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
+//! and tools. Decides nothing about what a caller may do.
 
 pub mod cache;
 pub mod claims;

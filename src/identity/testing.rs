@@ -8,8 +8,10 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
+use crate::identity::Identity;
 use crate::identity::key::Key;
 use crate::identity::mint::MintKey;
+use crate::secret::Secret;
 
 /// A key pair.
 pub(crate) struct TestKey {
@@ -70,6 +72,23 @@ impl TestKey {
             Some(kid) => key.with_kid(kid).mint(claims).unwrap(),
             None => key.mint(claims).unwrap(),
         }
+    }
+}
+
+/// An identity of no claims.
+pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
+    Identity {
+        issuer: "one".into(),
+        issuer_index: 0,
+        user_id: user.into(),
+        email: None,
+        session_id: None,
+        roles: Vec::new(),
+        anonymous: false,
+        ends_at,
+        claims: serde_json::Map::new(),
+        headers: Vec::new(),
+        token: Secret::new("".into()),
     }
 }
 

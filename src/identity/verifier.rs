@@ -18,6 +18,7 @@ use crate::identity::validity::{Expected, LATEST};
 use crate::identity::{Caller, Identity};
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
+use crate::secret::Secret;
 
 /// The issuers of one configuration and the tokens verified under it.
 #[derive(Debug)]
@@ -115,7 +116,7 @@ impl Verifier {
         issuer.identity(Verified {
             claims,
             ends_at,
-            token: "".into(),
+            token: Secret::new("".into()),
         })
     }
 
@@ -237,7 +238,7 @@ impl Verifier {
         let verified = Verified {
             claims,
             ends_at,
-            token: token.clone(),
+            token: Secret::new(token.clone()),
         };
         let identity = issuer.identity(verified).map_err(refuse("identity"))?;
         note("identity", format_args!("{}", identity.user_id));

@@ -4,7 +4,6 @@ use crate::identity::jwks::tests::{Answer, Source, fetched};
 use crate::identity::mint::{MintKey, mint_hs256};
 use crate::identity::testing::TestKey;
 use crate::request::credential::Place;
-use crate::secret::Secret;
 use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
@@ -368,7 +367,7 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
     let error = Issuer::build_all(&bad, &identity, &sources).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "issuer \"two\": none of its algorithms fits its key"
+        "issuer \"two\": none of its algorithms fits its keys"
     );
 }
 
