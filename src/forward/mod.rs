@@ -1,3 +1,4 @@
 //! (to come)
 
 pub mod sse;
+pub mod websocket;
