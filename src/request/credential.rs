@@ -48,6 +48,16 @@ pub enum Found {
     Bad(Refusal, Credential),
 }
 
+impl Found {
+    /// Where the credential stood.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::Nothing => None,
+            Self::Token(credential) | Self::Bad(_, credential) => Some(credential.place),
+        }
+    }
+}
+
 /// What `take` made of a request.
 #[derive(Clone, Debug)]
 pub struct Taken {
