@@ -1,4 +1,5 @@
 //! (to come)
 
+pub mod headers;
 pub mod sse;
 pub mod websocket;

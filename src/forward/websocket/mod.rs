@@ -12,6 +12,4 @@ pub mod refuse;
 pub mod tunnel;
 
 #[cfg(test)]
-mod end_tests;
-#[cfg(test)]
 mod tests;

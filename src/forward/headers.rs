@@ -1,0 +1,305 @@
+//! What the upstream sees, and what the client sees of its answer: hop-by-hop fields cut, everything that
+//! could be mistaken for our word removed, then our word put in. Names are compared as a CGI upstream would
+//! fold them: lower case, and whatever is no letter or digit as `-` (CVE-2025-64484).
+
+mod names;
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::{
+    self, COOKIE, Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+};
+use http_body::Frame;
+
+use self::names::{Names, Verdict};
+use crate::config;
+use crate::observe::request_id::RequestId;
+use crate::policy::{AuthStatus, Permit};
+use crate::request::head::Head;
+use crate::request::host::Host;
+use crate::request::peer::{self, Client, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
+
+/// A route's header work, compiled.
+#[derive(Debug)]
+pub struct HeaderPlan {
+    names: Names,
+    status_header: HeaderName,
+    request_id_header: HeaderName,
+    rules: config::HeaderRules,
+}
+
+impl HeaderPlan {
+    /// Compiles a route's rules.
+    pub fn build(route: &config::Route, identity: &config::IdentityHeaders) -> Self {
+        Self {
+            names: Names::build(route, identity),
+            status_header: identity.status_header.clone(),
+            request_id_header: identity.request_id_header.clone(),
+            rules: route.headers.clone(),
+        }
+    }
+
+    /// Makes the request's headers those for the upstream. `Host` stays what `Head::read` made of it.
+    pub fn request(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, id: &RequestId) {
+        self.strip_request(headers, head.client());
+        join_cookies(headers);
+        for name in &self.rules.request_remove {
+            headers.remove(name);
+        }
+        let identity = permit
+            .identity()
+            .map_or(&[][..], |identity| &identity.headers);
+        headers.reserve(identity.len() + self.rules.request_set.len() + 6);
+        set_all(headers, &self.rules.request_set);
+        set_forwarding(headers, head);
+        // Ours come last, and replace: no rule of a route can stand in their place.
+        set_all(headers, identity);
+        headers.insert(self.status_header.clone(), status_value(permit.status()));
+        headers.insert(self.request_id_header.clone(), id.header_value());
+    }
+
+    /// Makes the answer's headers those for the client.
+    pub fn response(&self, headers: &mut HeaderMap) {
+        let mut doomed = Doomed::default();
+        drop_nominated(headers, names::is_kept);
+        for name in headers.keys() {
+            if names::is_hop_by_hop(name) {
+                doomed.add(name);
+            }
+        }
+        doomed.remove_from(headers);
+        for name in &self.rules.response_remove {
+            headers.remove(name);
+        }
+        set_all(headers, &self.rules.response_set);
+    }
+
+    /// One pass finds what must go; a request where nothing must allocates nothing.
+    fn strip_request(&self, headers: &mut HeaderMap, client: Client) {
+        // What `Connection` names goes first, so that it can never name one of ours (CVE-2024-45410).
+        drop_nominated(headers, |name| {
+            self.names.judge(name) != Verdict::Keep || names::is_kept(name)
+        });
+        let wants_trailers = headers.get_all(TE).iter().any(names_trailers);
+        let mut doomed = Doomed::default();
+        for name in headers.keys() {
+            match self.names.judge(name.as_str()) {
+                Verdict::Keep => {}
+                Verdict::Forwarding if client.trusted => {}
+                Verdict::Drop | Verdict::Forwarding => doomed.add(name),
+            }
+        }
+        doomed.remove_from(headers);
+        if wants_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        let announced = headers.get_all(TRAILER);
+        if announced.iter().any(|names| !announces_allowed(names)) {
+            headers.remove(TRAILER);
+        }
+    }
+}
+
+/// Keeps an answer out of caches and its address out of `Referer`: for requests whose token stood in the
+/// query (RFC 6750 §2.3).
+pub fn hide_query_token(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    );
+}
+
+/// Leaves in a request's trailers only what is known to be harmless there: checksums and signatures of the
+/// body. An upstream that merges trailers into the head must not get an identity out of them.
+pub fn clean_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    filter_trailers(frame, |name| names::is_allowed_trailer(name.as_str()))
+}
+
+/// Leaves out of an answer's trailers what would frame or route a message (RFC 9110 §6.5.1).
+pub fn clean_answer_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    filter_trailers(frame, |name| !names::is_framing(name))
+}
+
+fn filter_trailers(frame: Frame<Bytes>, allowed: fn(&HeaderName) -> bool) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let mut doomed = Doomed::default();
+            let refused = trailers.keys().filter(|name| !allowed(name));
+            refused.for_each(|name| doomed.add(name));
+            doomed.remove_from(&mut trailers);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
+    }
+}
+
+/// Names to be removed; the first eight need no allocation.
+#[derive(Default)]
+struct Doomed {
+    first: [Option<HeaderName>; 8],
+    len: usize,
+    more: Vec<HeaderName>,
+}
+
+impl Doomed {
+    fn add(&mut self, name: &HeaderName) {
+        match self.first.get_mut(self.len) {
+            Some(place) => *place = Some(name.clone()),
+            None => self.more.push(name.clone()),
+        }
+        self.len += 1;
+    }
+
+    fn remove_from(self, headers: &mut HeaderMap) {
+        for name in self.first.iter().flatten().chain(&self.more) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes the fields that `Connection` names, but for those that `is_protected` (RFC 9110 §7.6.1).
+fn drop_nominated(headers: &mut HeaderMap, is_protected: impl Fn(&str) -> bool) {
+    let mut doomed = Doomed::default();
+    for value in headers.get_all(header::CONNECTION) {
+        for token in value.as_bytes().split(|&byte| byte == b',') {
+            let token = token.trim_ascii();
+            if is_option(token) {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && headers.contains_key(&name)
+                && !is_protected(name.as_str())
+            {
+                doomed.add(&name);
+            }
+        }
+    }
+    doomed.remove_from(headers);
+}
+
+/// The options that every client sends, which name no field that would not go anyway.
+fn is_option(token: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"close", b"upgrade", b"te"]
+        .iter()
+        .any(|option| token.eq_ignore_ascii_case(option))
+}
+
+fn names_trailers(te: &HeaderValue) -> bool {
+    let codings = te.as_bytes().split(|&byte| byte == b',');
+    codings
+        .map(<[u8]>::trim_ascii)
+        .any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+fn announces_allowed(value: &HeaderValue) -> bool {
+    let names = value.to_str().unwrap_or("?").split(',').map(str::trim);
+    names
+        .map(str::to_ascii_lowercase)
+        .all(|name| names::is_allowed_trailer(&name))
+}
+
+/// HTTP/2 sends cookies apart; HTTP/1.1 has one line (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if crumbs.nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    if let (Ok(joined), Entry::Occupied(mut line)) = (joined, headers.entry(COOKIE)) {
+        line.insert(joined);
+    }
+}
+
+fn set_all(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
+    for (name, value) in fields {
+        headers.insert(name.clone(), value.clone());
+    }
+}
+
+fn status_value(status: AuthStatus) -> HeaderValue {
+    HeaderValue::from_static(match status {
+        AuthStatus::Authenticated => "authenticated",
+        AuthStatus::Guest => "guest",
+        AuthStatus::InvalidToken => "invalid_token",
+    })
+}
+
+/// `X-Forwarded-*` and `Forwarded`: from the connection, or behind what a trusted proxy wrote.
+fn set_forwarding(headers: &mut HeaderMap, head: &Head) {
+    let client = head.client();
+    let hops = match client.trusted {
+        true => trusted_hops(headers, head),
+        false => Vec::new(),
+    };
+    let address = head.peer().address.map(|address| address.to_canonical());
+    set_or_remove(headers, X_FORWARDED_FOR, list(&hops, address, push_plain));
+    let proto = if client.secure { "https" } else { "http" };
+    let nodes = list(&hops, address, |text, address| {
+        push_node(text, address, proto)
+    });
+    set_or_remove(headers, FORWARDED, nodes);
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    if !(client.trusted && names_one_host(headers)) {
+        headers.insert(X_FORWARDED_HOST, head.host().header().clone());
+    }
+}
+
+/// The hops before the peer, as the proxies tell them; only the client, where they tell them in no way that
+/// can be read.
+fn trusted_hops(headers: &HeaderMap, head: &Head) -> Vec<IpAddr> {
+    let told = peer::forwarded_for(headers).or_else(|| peer::forwarded_nodes(headers));
+    // Contradicting headers made the peer itself the client: then nothing of them is passed on.
+    let believed = told.filter(|_| head.client().address != head.peer().address);
+    believed.unwrap_or_default()
+}
+
+fn names_one_host(headers: &HeaderMap) -> bool {
+    let mut stated = headers.get_all(X_FORWARDED_HOST).iter();
+    stated.next().is_some_and(|value| Host::read(value).is_ok()) && stated.next().is_none()
+}
+
+fn set_or_remove(headers: &mut HeaderMap, name: HeaderName, text: String) {
+    match HeaderValue::try_from(text) {
+        Ok(value) if !value.is_empty() => headers.insert(name, value),
+        _ => headers.remove(name),
+    };
+}
+
+fn list(hops: &[IpAddr], last: Option<IpAddr>, push: impl Fn(&mut String, IpAddr)) -> String {
+    let mut text = String::with_capacity(48);
+    for address in hops.iter().copied().chain(last) {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        push(&mut text, address);
+    }
+    text
+}
+
+fn push_plain(text: &mut String, address: IpAddr) {
+    // Writing to a String does not fail.
+    let _ = write!(text, "{address}");
+}
+
+/// One hop of `Forwarded` (RFC 7239 §4); IPv6 stands in brackets and quotes. The scheme is the first hop's.
+fn push_node(text: &mut String, address: IpAddr, proto: &str) {
+    let is_client = text.is_empty();
+    let _ = match address {
+        IpAddr::V4(address) => write!(text, "for={address}"),
+        IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
+    };
+    if is_client {
+        let _ = write!(text, ";proto={proto}");
+    }
+}
+
+#[cfg(test)]
+mod tests;
