@@ -243,3 +243,6 @@ fn unreachable(route: &config::Route) -> Option<Conflict> {
         mend: "write the path in its normal form, with no empty and no dot segments",
     })
 }
+
+#[cfg(test)]
+mod tests;
