@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use super::problem::{Problems, Report};
 use super::raw::Table;
 use super::source::Tree;
-use super::units::{self, Wrong};
+use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, headers,
     issuer, pattern, route, secrets, trial, upstream,
@@ -29,15 +29,15 @@ pub(super) fn check(tree: &Tree, report: Report) -> Result<Config, Problems> {
 }
 
 /// Reads the whole file. What could not be read was reported, and its place is filled with anything.
-fn file(mut top: Table<'_>) -> Config {
+pub(super) fn file(mut top: Table<'_>) -> Config {
     let server = server(top.table("server"));
     let admin = admin(top.table("admin"));
     let log = log(top.table("log"));
     let errors = errors(top.table("errors"));
     let sources = credentials(top.table("credentials"));
-    let identity = headers::identity(top.table("identity"), &sources);
     let tokens = tokens(top.table("tokens"));
     let issuers = issuer::issuers(&mut top);
+    let identity = headers::identity(top.table("identity"), &sources, &issuers);
     let upstreams = upstream::upstreams(&mut top);
     let common = route::Common {
         max_body: server.max_body,
@@ -48,7 +48,7 @@ fn file(mut top: Table<'_>) -> Config {
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
-    let tests = trial::trials(&mut top, &issuers);
+    let tests = trial::trials(&mut top, &issuers, &routes);
     Config {
         server,
         admin,
@@ -74,7 +74,7 @@ fn server(mut table: Table<'_>) -> Server {
     let tls = table.has("tls");
     let tls_table = table.table("tls");
     let mut http2 = table.table("http2");
-    let max_body = table.text("max_body", units::size);
+    let max_body = table.size("max_body", 0..=1 << 40);
     Server {
         listen: listen(&mut table),
         workers: match table.integer("workers", 0..=1024) {
@@ -92,12 +92,10 @@ fn server(mut table: Table<'_>) -> Server {
             .integer("max_connections", 1..=10_000_000)
             .unwrap_or(50_000),
         max_header_bytes: table
-            .text("max_header_bytes", |text| small(text, 8 << 10..=1 << 20))
+            .size("max_header_bytes", 8 << 10..=1 << 20)
             .unwrap_or(64 << 10),
         max_headers: table.integer("max_headers", 10..=1000).unwrap_or(100),
-        max_uri: table
-            .text("max_uri", |text| small(text, 256..=64 << 10))
-            .unwrap_or(16 << 10),
+        max_uri: table.size("max_uri", 256..=64 << 10).unwrap_or(16 << 10),
         max_body: max_body.unwrap_or(64 << 20),
         drain_timeout: table
             .duration_or_zero("drain_timeout")
@@ -136,21 +134,6 @@ fn listen(table: &mut Table<'_>) -> Vec<Listen> {
     listen
 }
 
-/// A size that fits in memory many times over.
-fn small(text: &str, range: std::ops::RangeInclusive<usize>) -> Result<usize, Wrong> {
-    let size = units::size(text)?;
-    usize::try_from(size)
-        .ok()
-        .filter(|size| range.contains(size))
-        .ok_or_else(|| {
-            let (low, high) = range.into_inner();
-            Wrong::new(
-                "is out of range",
-                format!("it must be from {low}B to {high}B"),
-            )
-        })
-}
-
 fn server_tls(mut table: Table<'_>) -> Option<ServerTls> {
     let versions = [("1.2", false), ("1.3", true)];
     let report = table.report;
@@ -161,9 +144,14 @@ fn server_tls(mut table: Table<'_>) -> Option<ServerTls> {
         table.require("certificate", "\"fullchain.pem\"");
         table.require("key", "\"privkey.pem\"");
     }
+    let ((certificate, chain), (key, private)) = (certificate?, key?);
+    if !secrets::is_pair(&chain, private) {
+        let mend = "give the key that the first certificate of the file was made for";
+        table.problem("key", "`key` does not belong to `certificate`", mend);
+    }
     Some(ServerTls {
-        certificate: certificate?.0,
-        key: key?,
+        certificate,
+        key,
         tls13_only,
     })
 }
@@ -257,18 +245,13 @@ pub(super) fn sources(table: &mut Table<'_>) -> Option<Vec<Source>> {
 }
 
 fn tokens(mut table: Table<'_>) -> Tokens {
-    let leeway = table.text("leeway", |text| {
-        let leeway = units::duration(text)?;
-        if leeway.subsec_nanos() > 0 || leeway > seconds(300) {
-            return Err(Wrong::new(
-                "is not a leeway",
-                "write whole seconds, at most \"300s\"",
-            ));
-        }
-        Ok(leeway.as_secs())
-    });
+    let leeway = table.duration_or_zero("leeway").unwrap_or(seconds(30));
+    if leeway.subsec_nanos() > 0 || leeway > seconds(300) {
+        let what = "`leeway` must be whole seconds, at most \"300s\"";
+        table.problem("leeway", what, "set the clocks right, and keep the default");
+    }
     Tokens {
-        leeway: leeway.unwrap_or(30),
+        leeway: leeway.as_secs(),
         cache_size: table
             .integer("cache_size", 0..=1_000_000_000)
             .unwrap_or(100_000),

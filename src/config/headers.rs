@@ -2,10 +2,11 @@
 
 use http::{HeaderName, HeaderValue};
 
+use super::named::Named;
 use super::raw::Table;
 use super::source::{Node, Text};
 use super::units::{self, Wrong};
-use super::{ClaimPath, HeaderRules, IdentityHeaders, Source};
+use super::{ClaimPath, HeaderRules, IdentityHeaders, Issuer, Source};
 
 /// The default identity headers and their claims.
 const DEFAULTS: [(&str, &str); 5] = [
@@ -89,8 +90,21 @@ fn folded(name: &HeaderName) -> String {
     name.as_str().replace('_', "-")
 }
 
+/// What an upstream decides by: it may not rest on what users write themselves.
+const DECISIVE: [&str; 4] = [
+    "x-user-id",
+    "x-user-role",
+    "x-user-anonymous",
+    "x-session-id",
+];
+
 /// Reads `[identity]`.
-pub(super) fn identity(mut table: Table<'_>, sources: &[Source]) -> IdentityHeaders {
+pub(super) fn identity(
+    mut table: Table<'_>,
+    sources: &[Source],
+    issuers: &Named<Issuer>,
+) -> IdentityHeaders {
+    let trusting = issuers.iter().all(|(_, issuer)| issuer.trust_user_metadata);
     let status = table.text("status_header", own_header);
     let request_id = table.text("request_id_header", own_header);
     let mut headers: Vec<(HeaderName, ClaimPath)> = DEFAULTS
@@ -101,6 +115,12 @@ pub(super) fn identity(mut table: Table<'_>, sources: &[Source]) -> IdentityHead
         .collect();
     for (name, node, claim) in table.text_members("headers") {
         identity_header(&table, &mut headers, (name, node, claim));
+        let members = units::claim(&claim.value).is_ok_and(|claim| claim.is_user_metadata());
+        if members && !trusting && DECISIVE.contains(&&*name.to_lowercase()) {
+            let what = format!("`{name}` rests on user_metadata, which users can write themselves");
+            let mend = "use app_metadata, or set trust_user_metadata = true on every issuer";
+            table.note(node.line, &what, mend);
+        }
     }
     let identity = IdentityHeaders {
         status_header: status.unwrap_or(HeaderName::from_static("x-auth-status")),

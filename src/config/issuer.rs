@@ -129,6 +129,23 @@ fn fits(table: &Table<'_>, algorithms: &[Algorithm], keys: Option<&KeySource>) {
         };
         table.problem("algorithms", &what, mend);
     }
+    if let Some(KeySource::Secret(secret)) = keys {
+        long_enough(table, algorithms, secret.expose().len());
+    }
+}
+
+/// RFC 7518 §3.2 wants a secret as long as the hash; 32 bytes are out of reach all the same.
+fn long_enough(table: &Table<'_>, algorithms: &[Algorithm], length: usize) {
+    for (algorithm, wanted) in [(Algorithm::HS384, 48), (Algorithm::HS512, 64)] {
+        if algorithms.contains(&algorithm) && length < wanted {
+            let what = format!("{algorithm:?} wants a secret of {wanted} bytes; this has {length}");
+            table.warning(
+                "algorithms",
+                &what,
+                "make it longer: openssl rand -base64 64",
+            );
+        }
+    }
 }
 
 fn key_source(table: &mut Table<'_>) -> Option<KeySource> {

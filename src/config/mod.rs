@@ -12,6 +12,7 @@ mod problem;
 mod raw;
 mod route;
 mod secrets;
+mod shape;
 mod source;
 mod trial;
 pub(crate) mod units;
@@ -33,6 +34,7 @@ use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
 
 pub use problem::{Problem, Problems};
+pub use shape::schema;
 
 /// Reads and checks the file at `path`, with the process's environment. Also reads the key and
 /// certificate files that it names.

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::shape::{Key, Keys, Kind};
+
 /// One thing that is wrong, or for a warning: that is probably not meant. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -57,6 +59,8 @@ pub(super) struct Report {
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<Problem>>,
     files: RefCell<Vec<PathBuf>>,
+    /// Every key that was asked for, whether the file has it or not.
+    keys: RefCell<Keys>,
 }
 
 impl Report {
@@ -67,6 +71,7 @@ impl Report {
             problems: RefCell::default(),
             warnings: RefCell::default(),
             files: RefCell::new(vec![file.to_path_buf()]),
+            keys: RefCell::default(),
         }
     }
 
@@ -95,6 +100,26 @@ impl Report {
         self.file
             .parent()
             .map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+    }
+
+    /// A key was asked for.
+    pub(super) fn see(&self, path: String, kind: Kind) {
+        self.keys.borrow_mut().entry(path).or_insert(Key {
+            kind,
+            required: false,
+        });
+    }
+
+    /// A key must be there.
+    pub(super) fn see_required(&self, path: &str) {
+        if let Some(key) = self.keys.borrow_mut().get_mut(path) {
+            key.required = true;
+        }
+    }
+
+    /// Every key that was asked for.
+    pub(super) fn into_keys(self) -> Keys {
+        self.keys.into_inner()
     }
 
     /// The files read and the warnings, or every problem.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::problem::Report;
+use super::shape::Kind;
 use super::source::{Node, Text, Tree, Value};
 use super::units::{self, Wrong};
 
@@ -14,6 +15,8 @@ pub(super) struct Table<'c> {
     pub(super) report: &'c Report,
     /// How problems call it: `[route "x"]`.
     pub(super) label: String,
+    /// Where its keys stand in the schema: `route.sse.`.
+    path: String,
     pub(super) line: usize,
     tree: &'c Tree,
     known: Vec<&'static str>,
@@ -26,13 +29,18 @@ static EMPTY: Tree = BTreeMap::new();
 impl<'c> Table<'c> {
     /// The file's top.
     pub(super) fn top(tree: &'c Tree, report: &'c Report) -> Self {
-        Self::new(report, String::new(), (0, tree))
+        Self::new(report, (String::new(), String::new()), (0, tree))
     }
 
-    fn new(report: &'c Report, label: String, (line, tree): (usize, &'c Tree)) -> Self {
+    fn new(
+        report: &'c Report,
+        (label, path): (String, String),
+        (line, tree): (usize, &'c Tree),
+    ) -> Self {
         Self {
             report,
             label,
+            path,
             line,
             tree,
             known: Vec::new(),
@@ -79,8 +87,9 @@ impl<'c> Table<'c> {
     }
 
     /// The value of `key`, which is now known.
-    fn node(&mut self, key: &'static str) -> Option<&'c Node> {
+    fn node(&mut self, key: &'static str, kind: Kind) -> Option<&'c Node> {
         self.known.push(key);
+        self.report.see(format!("{}{key}", self.path), kind);
         self.tree.get(key)
     }
 
@@ -93,6 +102,7 @@ impl<'c> Table<'c> {
 
     /// Reports a missing `key`.
     pub(super) fn require(&self, key: &str, example: &str) {
+        self.report.see_required(&format!("{}{key}", self.path));
         if !self.has(key) {
             self.note(
                 self.line,
@@ -108,9 +118,35 @@ impl<'c> Table<'c> {
         key: &'static str,
         read: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let node = self.node(key)?;
+        self.text_of(key, Kind::Text, read)
+    }
+
+    fn text_of<T>(
+        &mut self,
+        key: &'static str,
+        kind: Kind,
+        read: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let node = self.node(key, kind)?;
         let text = self.as_text(node, key)?;
         self.understand(node, text, key, read)
+    }
+
+    /// A size in bytes within `range`.
+    pub(super) fn size<T>(&mut self, key: &'static str, range: RangeInclusive<T>) -> Option<T>
+    where
+        T: TryFrom<u64> + PartialOrd + std::fmt::Display,
+    {
+        self.text_of(key, Kind::Size, |text| {
+            let size = T::try_from(units::size(text)?).ok();
+            size.filter(|size| range.contains(size)).ok_or_else(|| {
+                let (low, high) = range.into_inner();
+                Wrong::new(
+                    "is out of range",
+                    format!("it must be from {low}B to {high}B"),
+                )
+            })
+        })
     }
 
     /// A string that problems must not show.
@@ -119,7 +155,7 @@ impl<'c> Table<'c> {
         key: &'static str,
         read: impl FnOnce(&str) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let node = self.node(key)?;
+        let node = self.node(key, Kind::Text)?;
         let text = self.as_text(node, key)?;
         match read(&text.value) {
             Ok(value) => Some(value),
@@ -136,7 +172,7 @@ impl<'c> Table<'c> {
         key: &'static str,
         read: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
-        let node = self.node(key)?;
+        let node = self.node(key, Kind::Texts)?;
         let Value::List(list) = &node.value else {
             self.wrong_type(node, key, "a list of strings");
             return None;
@@ -182,7 +218,8 @@ impl<'c> Table<'c> {
     where
         T: TryFrom<i64> + PartialOrd + std::fmt::Display,
     {
-        let node = self.node(key)?;
+        let kind = Kind::Integer(range.start().to_string(), range.end().to_string());
+        let node = self.node(key, kind)?;
         let Value::Integer(integer) = node.value else {
             self.wrong_type(node, key, "an integer");
             return None;
@@ -200,7 +237,7 @@ impl<'c> Table<'c> {
 
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
-        let node = self.node(key)?;
+        let node = self.node(key, Kind::Flag)?;
         let Value::Flag(flag) = node.value else {
             self.wrong_type(node, key, "true or false");
             return None;
@@ -214,7 +251,8 @@ impl<'c> Table<'c> {
         key: &'static str,
         words: &[(&'static str, T)],
     ) -> Option<T> {
-        self.text(key, |text| {
+        let kind = Kind::Choice(words.iter().map(|(word, _)| *word).collect());
+        self.text_of(key, kind, |text| {
             words
                 .iter()
                 .find(|(word, _)| *word == text)
@@ -228,7 +266,7 @@ impl<'c> Table<'c> {
 
     /// A duration of more than nothing.
     pub(super) fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.text(key, |text| match units::duration(text)? {
+        self.text_of(key, Kind::Duration, |text| match units::duration(text)? {
             Duration::ZERO => Err(Wrong::new("is no time at all", "write at least \"1ms\"")),
             duration => Ok(duration),
         })
@@ -236,13 +274,13 @@ impl<'c> Table<'c> {
 
     /// A duration where `"0s"` has a meaning of its own.
     pub(super) fn duration_or_zero(&mut self, key: &'static str) -> Option<Duration> {
-        self.text(key, units::duration)
+        self.text_of(key, Kind::Duration, units::duration)
     }
 
     /// A table within this one; empty where the file has none.
     pub(super) fn table(&mut self, key: &'static str) -> Table<'c> {
-        let label = self.child_label(key);
-        let node = self.node(key);
+        let names = (self.child_label(key), format!("{}{key}.", self.path));
+        let node = self.node(key, Kind::Table);
         let tree = match node.map(|node| (node, &node.value)) {
             Some((node, Value::Table(tree))) => (node.line, tree),
             Some((node, _)) => {
@@ -251,7 +289,7 @@ impl<'c> Table<'c> {
             }
             None => (self.line, &EMPTY),
         };
-        Table::new(self.report, label, tree)
+        Table::new(self.report, names, tree)
     }
 
     fn child_label(&self, key: &str) -> String {
@@ -267,7 +305,7 @@ impl<'c> Table<'c> {
 
     /// The tables of a list: `[[key]]`. Each is labelled with its `name`, or its place in the list.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table<'c>> {
-        let Some(node) = self.node(key) else {
+        let Some(node) = self.node(key, Kind::Tables) else {
             return Vec::new();
         };
         let Value::List(list) = &node.value else {
@@ -284,14 +322,19 @@ impl<'c> Table<'c> {
                 Some(Value::Text(name)) => format!("[{key} \"{}\"]", name.written),
                 _ => format!("[{key} {}]", at + 1),
             };
-            tables.push(Table::new(self.report, label, (node.line, tree)));
+            let names = (label, format!("{}{key}.", self.path));
+            tables.push(Table::new(self.report, names, (node.line, tree)));
         }
         tables
     }
 
     /// The members of a table whose keys are free, in the order of the file.
     pub(super) fn members(&mut self, key: &'static str) -> Vec<(&'c str, &'c Node)> {
-        let Some(node) = self.node(key) else {
+        self.members_of(key, Kind::Members)
+    }
+
+    fn members_of(&mut self, key: &'static str, kind: Kind) -> Vec<(&'c str, &'c Node)> {
+        let Some(node) = self.node(key, kind) else {
             return Vec::new();
         };
         let Value::Table(tree) = &node.value else {
@@ -308,7 +351,7 @@ impl<'c> Table<'c> {
 
     /// The texts of a table whose keys are free.
     pub(super) fn text_members(&mut self, key: &'static str) -> Vec<(&'c str, &'c Node, &'c Text)> {
-        self.members(key)
+        self.members_of(key, Kind::TextMembers)
             .into_iter()
             .filter_map(|(name, node)| Some((name, node, self.as_text(node, name)?)))
             .collect()
@@ -316,7 +359,7 @@ impl<'c> Table<'c> {
 
     /// Any value, as JSON.
     pub(super) fn json(&mut self, key: &'static str) -> Option<serde_json::Value> {
-        let node = self.node(key)?;
+        let node = self.node(key, Kind::Any)?;
         self.as_json(node, key)
     }
 
@@ -362,15 +405,9 @@ impl Drop for Table<'_> {
 
 /// "did you mean …?" where one of `known` is near, else the list of them.
 pub(super) fn suggest(word: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|known| {
-            (
-                strsim::damerau_levenshtein(&word.to_lowercase(), known),
-                known,
-            )
-        })
-        .min();
+    let distance =
+        |known: &str| strsim::damerau_levenshtein(&word.to_lowercase(), &known.to_lowercase());
+    let nearest = known.iter().map(|known| (distance(known), known)).min();
     match nearest {
         Some((distance, known)) if distance <= 1 + known.len().min(word.len()) / 4 => {
             format!("did you mean `{known}`?")

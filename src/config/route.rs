@@ -116,7 +116,7 @@ fn route(
             ..common.errors
         },
         max_body: table
-            .text("max_body", units::size)
+            .size("max_body", 0..=1 << 40)
             .unwrap_or(common.max_body),
         first_byte_timeout: first_byte_timeout
             .or_else(|| Some(common.upstreams.get(upstream?)?.1.first_byte_timeout))

@@ -226,14 +226,26 @@ pub(super) fn certificates(report: &Report, name: &str) -> Result<(PathBuf, Arc<
 }
 
 /// A file with a PEM private key that nobody else can open.
-pub(super) fn private_key(report: &Report, name: &str) -> Result<PathBuf, Wrong> {
+pub(super) fn private_key(
+    report: &Report,
+    name: &str,
+) -> Result<(PathBuf, PrivateKeyDer<'static>), Wrong> {
     let path = report.path(name);
     let text = secret_file(report, name)?;
     match PrivateKeyDer::from_pem_slice(text.as_bytes()) {
-        Ok(_) => Ok(path),
+        Ok(key) => Ok((path, key)),
         Err(_) => Err(Wrong::new(
             "names a file with no PEM private key",
             "it must hold -----BEGIN PRIVATE KEY-----, with no passphrase",
         )),
     }
+}
+
+/// Whether `key` is the one of the first certificate in `chain`, as far as can be told.
+pub(super) fn is_pair(chain: &str, key: PrivateKeyDer<'static>) -> bool {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .filter_map(Result::ok)
+        .collect();
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    rustls::sign::CertifiedKey::from_der(chain, key, &provider).is_ok()
 }

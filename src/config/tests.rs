@@ -1,5 +1,6 @@
 //! The whole check: from a text to a `Config`, or to its problems.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use super::*;
@@ -46,3 +47,217 @@ fn the_reference_file_loads_and_says_the_defaults_that_the_code_has() {
     assert_eq!(text(&reference), text(&minimal));
     assert!(reference.warnings.is_empty());
 }
+
+/// `MINIMAL` with one piece replaced, and the lines that its problems may name: those of its table, to the
+/// end of the new piece.
+fn broken(old: &str, new: &str) -> (String, RangeInclusive<usize>) {
+    let at = MINIMAL.find(old).unwrap();
+    let line_of = |at: usize| MINIMAL[..at].matches('\n').count() + 1;
+    let table = line_of(MINIMAL[..at].rfind("[[").unwrap());
+    let lines = table..=line_of(at) + new.matches('\n').count();
+    (MINIMAL.replacen(old, new, 1), lines)
+}
+
+#[test]
+fn each_mistake_is_named_with_its_line_and_its_mend() {
+    for (old, new, words) in MISTAKES {
+        let (text, lines) = broken(old, new);
+        let problems = check(&text).map(|_| ()).unwrap_err();
+        let shown = problems.to_string();
+        for word in *words {
+            assert!(shown.contains(word), "{new}\n{shown}");
+        }
+        let named = |problem: &Problem| lines.contains(&problem.line);
+        assert!(problems.0.iter().any(named), "{new}\n{shown}");
+        for secret in [SECRET, "hunter2", "s3cr3t", "12345678"] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_above_the_lists_are_named() {
+    for (head, words) in MISTAKES_ABOVE {
+        let shown = check(&format!("{head}\n{MINIMAL}"));
+        let shown = shown.map(|_| ()).unwrap_err().to_string();
+        assert!(shown.contains(words), "{head}\n{shown}");
+    }
+    let shown = check("").map(|_| ()).unwrap_err().to_string();
+    assert!(shown.contains("there is no [[route]]"), "{shown}");
+}
+
+#[test]
+fn many_mistakes_are_told_at_once_in_the_order_of_lines() {
+    let shown = check(MANY_MISTAKES).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(shown, TOLD.trim());
+}
+
+const PATH: &str = "path = \"/api/v1/generate/{*rest}\"";
+const KEYS: &str = "secret = \"${PORTCULLIS_JWT_SECRET}\"";
+const ENDPOINTS: &str = "endpoints = [\"http://127.0.0.1:8000\"]";
+const ALGORITHMS: &str = "algorithms = [\"HS256\"]";
+const ISS: &str = "iss = \"https://project.example/auth/v1\"";
+const TO: &str = "upstream = \"app\"";
+
+/// What of `MINIMAL` is replaced, by what, and the words of the problem.
+#[rustfmt::skip]
+const MISTAKES: &[(&str, &str, &[&str])] = &[
+    (PATH, "pth = \"/a\"", &["[route \"generate\"] unknown key `pth`", "did you mean `path`?", "`path` is missing"]),
+    (PATH, "path = 5", &["`path` must be a string, not an integer"]),
+    (PATH, "path = \"a\"", &["does not begin with a slash", "write \"/a\""]),
+    (PATH, "path = \"/a//b\"", &["holds //"]),
+    (PATH, "path = \"/a/../b\"", &["holds a dot segment"]),
+    (PATH, "path = \"/a/%2e%2e/b\"", &["holds a dot segment"]),
+    (PATH, "path = \"/a%2Fb\"", &["an escape that is refused"]),
+    (PATH, "path = \"/a%00\"", &["an escape that is refused"]),
+    (PATH, "path = \"/a%4\"", &["a broken escape"]),
+    (PATH, "path = \"/a;b\"", &["holds ; or \\"]),
+    (PATH, "path = \"/a?b\"", &["a query or a fragment"]),
+    (PATH, "path = \"/{*a}/b\"", &["goes on after {*…}"]),
+    (PATH, "path = \"/a{b}\"", &["a parameter that is not one"]),
+    (PATH, "path = \"/{a}/{a}\"", &["two parameters of one name"]),
+    (TO, "upstream = \"ap\"", &["`upstream`: \"ap\" is not the name of an upstream", "did you mean `app`?", "[upstream \"app\"] has no route"]),
+    (TO, "upstream = \"app\"\nauth = \"requird\"", &["\"requird\" is not a word", "did you mean `required`?"]),
+    (TO, "upstream = \"app\"\nauth = \"public\"\nroles = [\"a\"]", &["`roles` needs a caller that is known"]),
+    (TO, "upstream = \"app\"\nissuers = [\"projekt\"]", &["is not the name of an issuer", "did you mean `project`?"]),
+    (TO, "upstream = \"app\"\nmethods = [\"get\"]", &["write \"GET\""]),
+    (TO, "upstream = \"app\"\nmethods = [\"TRACE\"]", &["is never served"]),
+    (TO, "upstream = \"app\"\nmethods = []", &["nothing could match"]),
+    (TO, "upstream = \"app\"\nhost = \"https://a\"", &["is not a host name"]),
+    (TO, "upstream = \"app\"\nmax_body = \"10MB\"", &["\"10MB\" is not a size"]),
+    (TO, "upstream = \"app\"\norigins = [\"*\"]", &["would let any page in"]),
+    (TO, "upstream = \"app\"\norigins = [\"https://a/b\"]", &["is not an origin"]),
+    (TO, "upstream = \"app\"\nupgrades = [\"h2c\"]", &["past the gateway"]),
+    (TO, "upstream = \"app\"\nsources = []", &["no place for one"]),
+    (TO, "upstream = \"app\"\nrequire = [{ claim = \"a\" }]", &["a condition has one test"]),
+    (TO, "upstream = \"app\"\nrequire = [{ claim = \"a\", equals = 1, exists = true }]", &["a condition has one test"]),
+    (TO, "upstream = \"app\"\nrequire = [{ claim = \"a..b\", equals = 1 }]", &["is not the path of a claim"]),
+    (TO, "upstream = \"app\"\nrequire = [{ claim = \"user_metadata.plan\", equals = 1 }]", &["which users can write themselves"]),
+    (TO, "upstream = \"app\"\nheaders.request_set = { host = \"a\" }", &["only the gateway itself"]),
+    (TO, "upstream = \"app\"\nheaders.request_set = { X_User_Id = \"a\" }", &["is an identity header"]),
+    (TO, "upstream = \"app\"\nheaders.response_remove = [\"Transfer-Encoding\"]", &["only the gateway itself"]),
+    (TO, "upstream = \"app\"\nheaders.request_set = { x-key = \"s3cr3t\\nx\" }", &["the value of x-key cannot stand"]),
+    (TO, "upstream = \"app\"\nsse.heartbeat = \"15\"", &["[route.sse \"generate\"] `heartbeat`: \"15\" is not a duration"]),
+    (TO, "upstream = \"app\"\nwebsocket.close_forbidden = 1000", &["which may not be sent"]),
+    (TO, "upstream = \"app\"\nwebsocket.close_limited = 70000", &["must be from 0 to 65535"]),
+    (KEYS, "", &["there is no key source"]),
+    (KEYS, "secret = \"short\"", &["a secret of 5 bytes: too short"]),
+    (KEYS, "secret = \"super-secret-jwt-token-with-at-least-32-characters-long\"", &["published or placeholder"]),
+    (KEYS, "secret = \"your-256-bit-secret-your-256-bit-secret\"", &["published or placeholder"]),
+    (KEYS, "secret = \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"", &["easy to guess"]),
+    (KEYS, "secret = \"kQ7fT2vX9mLkQ7fT2vX9mLkQ7fT2vX9mLkQ7fT2vX9mL\"", &["easy to guess"]),
+    (KEYS, "secret = \"${GONE}\"", &["the environment has no GONE"]),
+    (KEYS, "secret = 12345678", &["`secret` must be a string"]),
+    (KEYS, "secret_file = \"/nonexistent/file\"", &["cannot be read"]),
+    (KEYS, "secret = \"${PORTCULLIS_JWT_SECRET}\"\njwks_url = \"https://a.example/jwks\"", &["`jwks_url` is a second key source beside `secret`"]),
+    (KEYS, "jwks_url = \"https://a.example/jwks\"", &["HS256 does not go with"]),
+    (KEYS, "jwks_url = \"http://a.example/jwks\"", &["is http to another machine"]),
+    (KEYS, "jwks_url = \"file:///etc/passwd\"", &["is neither https nor http"]),
+    (KEYS, "jwks_url = \"https://u:hunter2@a.example/\"", &["a user or a password"]),
+    (KEYS, "jwks_url = \"https://169.254.169.254/\"", &["link-local"]),
+    (KEYS, "jwks_url = \"https://2852039166/\"", &["link-local"]),
+    (KEYS, "jwks_url = \"https://[::ffff:169.254.169.254]/\"", &["link-local"]),
+    (KEYS, "secret = \"${PORTCULLIS_JWT_SECRET}\"\njwks_refresh = \"1m\"", &["does nothing without `jwks_url`"]),
+    (ALGORITHMS, "algorithms = []", &["`algorithms` is empty"]),
+    (ALGORITHMS, "algorithms = [\"none\"]", &["nobody signed"]),
+    (ALGORITHMS, "algorithms = [\"RS256\"]", &["RS256 does not go with"]),
+    (ALGORITHMS, "algorithms = [\"HS255\"]", &["did you mean `HS256`?"]),
+    (ISS, "", &["`iss` is missing"]),
+    (ISS, "iss = \"a\"\nroles = [\"user_metadata.roles\"]", &["`roles` rests on user_metadata"]),
+    (ENDPOINTS, "endpoints = []", &["`endpoints` is empty"]),
+    (ENDPOINTS, "endpoints = [\"127.0.0.1:8000\"]", &["is not an endpoint"]),
+    (ENDPOINTS, "endpoints = [\"http://a/b\"]", &["more than scheme, host and port"]),
+    (ENDPOINTS, "endpoints = [\"unix:relative\"]", &["is not the path of a unix socket"]),
+    (ENDPOINTS, "endpoints = [\"http://a\"]\nhealth.interval = \"1s\"", &["`path` is missing"]),
+    (ENDPOINTS, "endpoints = [\"http://a\"]\nconnect_timeout = \"0s\"", &["is no time at all"]),
+];
+
+/// What stands before `MINIMAL`, and the words of the problem.
+#[rustfmt::skip]
+const MISTAKES_ABOVE: &[(&str, &str)] = &[
+    ("[sever]", "did you mean `server`?"),
+    ("[server]\nlisten = [\"8080\"]", "\"8080\" is not an address"),
+    ("[server]\nlisten = []", "`listen` is empty"),
+    ("[server]\nlisten = \"127.0.0.1:1\"", "must be a list of strings, not a string"),
+    ("[server]\nhosts = [\"a.example:80\"]", "is not a host name"),
+    ("[server]\ntrusted_proxies = [\"10.0.0.0/33\"]", "is not a network"),
+    ("[server]\nmount = \"/a/\"", "is not a place to mount"),
+    ("[server]\nmax_headers = 5", "from 10 to 1000"),
+    ("[server]\nmax_uri = \"1GiB\"", "is out of range"),
+    ("[server]\nworkers = -1", "from 0 to 1024"),
+    ("[server]\ndrain_timeout = \"500d\"", "is too long"),
+    ("[server.tls]\nkey = \"/nonexistent\"", "`certificate` is missing"),
+    ("[log]\nlevel = \"inf\"", "did you mean `info`?"),
+    ("[errors]\nlanguage = \"de\"", "known here: en, zh"),
+    ("[credentials]\nsources = [\"header:Authorization\"]", "write \"bearer\""),
+    ("[credentials]\nsources = [\"header:host\"]", "a meaning of its own"),
+    ("[credentials]\nsources = [\"query:\"]", "is not a place for a token"),
+    ("[credentials]\nsources = [\"bearer\", \"bearer\"]", "names one place twice"),
+    ("[identity]\nstatus_header = \"Connection\"", "a meaning of its own"),
+    ("[identity]\nstatus_header = \"x_user_id\"", "x-user-id has two meanings"),
+    ("[identity.headers]\ntoken = \"sub\"", "token has two meanings"),
+    ("[identity.headers]\n\"x y\" = \"sub\"", "is not a header name"),
+    ("[identity.headers]\ncontent-length = \"sub\"", "a meaning of its own"),
+    ("[identity.headers]\nx-user-role = \"user_metadata.role\"", "which users can write themselves"),
+    ("[tokens]\nleeway = \"301s\"", "at most \"300s\""),
+    ("[[test]]\nname = \"a\"\nrequest = \"GET\"\nexpect.decision = \"allow\"", "is not a request"),
+    ("[[test]]\nname = \"a\"\nrequest = \"GET /\"", "`expect` is missing"),
+    ("[[test]]\nname = \"a\"\nrequest = \"GET /\"\nexpect = { decision = \"refuse\", reason = \"token_mising\" }", "did you mean `token_missing`?"),
+    ("[[test]]\nname = \"a\"\nrequest = \"GET /\"\nexpect = { decision = \"allow\", route = \"generat\" }", "did you mean `generate`?"),
+    ("[[upstream]]\nname = \"app\"\nendpoints = [\"http://a\"]", "is taken by another above"),
+    ("[server]\nlisten = [\"127.0.0.1:1\"", "not TOML"),
+    ("[server]\nwatch = true\nwatch = true", "not TOML"),
+];
+
+const MANY_MISTAKES: &str = r#"[server]
+header_timeout = "15"
+max_headers = "100"
+hots = []
+
+[[issuer]]
+name = "project"
+iss = "https://project.example/auth/v1"
+audience = ["authenticated"]
+algorithms = ["none"]
+secret = "${PORTCULLIS_JWT_SECRET}"
+secret_file = "${NOT_THERE}"
+
+[[upstream]]
+name = "app"
+endpoints = ["http://127.0.0.1:8000", "ftp://127.0.0.1"]
+
+[[route]]
+name = "one"
+path = "/a/../b"
+upstream = "ap"
+
+[[route]]
+name = "one"
+path = "/c"
+upstream = "app"
+websocket.close_forbidden = 1006
+"#;
+
+const TOLD: &str = r#"
+portcullis.toml:2: [server] `header_timeout`: "15" is not a duration
+    write a whole number and ms, s, m, h or d: "500ms", "15s"
+portcullis.toml:3: [server] `max_headers` must be an integer, not a string
+portcullis.toml:4: [server] unknown key `hots`
+    did you mean `hosts`?
+portcullis.toml:10: [issuer "project"] `algorithms`: "none" would accept tokens that nobody signed
+    name the algorithm that the issuer signs with
+portcullis.toml:12: the environment has no NOT_THERE
+    set NOT_THERE, or write $${ for a literal ${
+portcullis.toml:12: [issuer "project"] `secret_file` is a second key source beside `secret`
+    leave exactly one; another key of the same issuer goes into its JWKS
+portcullis.toml:16: [upstream "app"] `endpoints`: "ftp://127.0.0.1" is not an endpoint
+    write "http://host:port", "https://host:port" or "unix:/path"
+portcullis.toml:20: [route "one"] `path`: "/a/../b" holds a dot segment
+    write the path without . and ..
+portcullis.toml:21: [route "one"] `upstream`: "ap" is not the name of an upstream
+    did you mean `app`?
+portcullis.toml:24: [route "one"] `name` is taken by another above
+    choose another
+portcullis.toml:27: [route.websocket "one"] `close_forbidden` is 1006, which may not be sent
+    use 3000 to 4999, or 1008
+"#;

@@ -7,12 +7,12 @@ use http::{HeaderName, HeaderValue, Method};
 use super::named::Named;
 use super::raw::{Table, suggest};
 use super::units::{self, Wrong};
-use super::{Issuer, Test, TestCaller};
+use super::{Issuer, Route, Test, TestCaller};
 use crate::refusal::{Refusal, TABLE};
 use crate::secret::Secret;
 
 /// Reads every `[[test]]`.
-pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>) -> Vec<Test> {
+pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>, routes: &[Route]) -> Vec<Test> {
     let mut names: Vec<Box<str>> = Vec::new();
     let mut trials = Vec::new();
     for mut table in top.tables("test") {
@@ -22,12 +22,16 @@ pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>) -> Vec<Test> 
             table.problem("name", "`name` is taken by another above", "choose another");
         }
         names.extend(name.clone());
-        trials.extend(trial(&mut table, name, issuers));
+        trials.extend(trial(&mut table, name, (issuers, routes)));
     }
     trials
 }
 
-fn trial(table: &mut Table<'_>, name: Option<Box<str>>, issuers: &Named<Issuer>) -> Option<Test> {
+fn trial(
+    table: &mut Table<'_>,
+    name: Option<Box<str>>,
+    (issuers, routes): (&Named<Issuer>, &[Route]),
+) -> Option<Test> {
     let request = table.text("request", request);
     table.require("request", "\"GET /…\"");
     let headers = headers(table);
@@ -35,7 +39,7 @@ fn trial(table: &mut Table<'_>, name: Option<Box<str>>, issuers: &Named<Issuer>)
     let line = table.line;
     let given = table.has("expect");
     let mut expect = table.table("expect");
-    let route = expect.text("route", units::any);
+    let route = expect.text("route", |name| route(name, routes));
     let decision = expect.choice("decision", &[("allow", true), ("refuse", false)]);
     let reason = expect.text("reason", reason);
     if given {
@@ -54,7 +58,7 @@ fn trial(table: &mut Table<'_>, name: Option<Box<str>>, issuers: &Named<Issuer>)
         target,
         headers,
         caller,
-        route: route.map(|route| Some(route).filter(|route| !route.is_empty())),
+        route,
         allow: decision?,
         reason,
     })
@@ -115,6 +119,21 @@ fn caller(table: &mut Table<'_>, issuers: &Named<Issuer>) -> TestCaller {
         None if has_claims => TestCaller::Claims(issuer.unwrap_or(0), claims),
         None => TestCaller::AsSent,
     }
+}
+
+/// A route's name; `""` where none matches.
+fn route(name: &str, routes: &[Route]) -> Result<Option<Box<str>>, Wrong> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let names: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
+    if names.contains(&name) {
+        return Ok(Some(name.into()));
+    }
+    Err(Wrong::new(
+        "is not the name of a route",
+        suggest(name, &names),
+    ))
 }
 
 fn reason(word: &str) -> Result<Refusal, Wrong> {

@@ -34,13 +34,21 @@ pub enum FetchError {
 /// The one client for all sources. A redirect is an answer like any other, and not a good one: the URL
 /// comes from the configuration alone.
 pub(crate) fn client() -> Result<reqwest::Client, FetchError> {
+    builder().build().or_else(|_| {
+        // A machine without root certificates still starts: its `https:` sources cannot be reached, and
+        // nothing else minds.
+        tracing::warn!("no root certificates: keys cannot be fetched over https");
+        let none = builder().tls_certs_only([]).build();
+        none.map_err(|_| FetchError::Client)
+    })
+}
+
+fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_secs(5))
         .pool_idle_timeout(Duration::from_secs(5))
-        .build()
-        .map_err(|_| FetchError::Client)
 }
 
 /// The document at the URL of `settings`, within its time-out.

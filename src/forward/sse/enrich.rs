@@ -2,12 +2,13 @@
 //! as the upstream wrote it, byte for byte (long numbers, key order, escapes, white space).
 //! What is no JSON object passes untouched.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
 use crate::config::{ClaimPath, Enrich};
 use crate::identity::Identity;
@@ -20,7 +21,7 @@ impl Fields {
     /// Renders `fields` from the identity's claims; for a guest, and where a claim is missing, `null`.
     pub fn of(identity: Option<&Identity>, fields: &[(Box<str>, ClaimPath)]) -> Self {
         let render = |path: &ClaimPath| {
-            let claim = identity.and_then(|identity| find(&identity.claims, path));
+            let claim = identity.and_then(|identity| path.find(&identity.claims));
             claim.map_or_else(|| "null".into(), |claim| claim.to_string().into())
         };
         let fields = fields.iter();
@@ -42,13 +43,16 @@ impl Fields {
         let lines: Vec<Line> = lines(event)
             .filter(|line| line.name(event) == b"data")
             .collect();
-        let mut text = Vec::new();
-        for (index, line) in lines.iter().enumerate() {
-            if index > 0 {
-                text.push(b'\n');
+        let text = match &lines[..] {
+            [line] => Cow::from(&event[line.value.clone()]),
+            lines => {
+                let values: Vec<&[u8]> = lines
+                    .iter()
+                    .map(|line| &event[line.value.clone()])
+                    .collect();
+                Cow::from(values.join(&b'\n'))
             }
-            text.extend_from_slice(&event[line.value.clone()]);
-        }
+        };
         let text = self.enrich(std::str::from_utf8(&text).ok()?)?;
         Some(replace(event, &lines, &text))
     }
@@ -162,14 +166,6 @@ fn replace(event: &[u8], lines: &[Line], text: &str) -> Vec<u8> {
     }
     out.extend_from_slice(&event[copied..]);
     out
-}
-
-/// The claim at `path`; `None` where it is missing.
-fn find<'c>(claims: &'c Map<String, Value>, path: &ClaimPath) -> Option<&'c Value> {
-    let (first, rest) = path.0.split_first()?;
-    let start = claims.get(&**first)?;
-    rest.iter()
-        .try_fold(start, |value, member| value.as_object()?.get(&**member))
 }
 
 /// Where `part`, a slice of `whole`, stands in it.

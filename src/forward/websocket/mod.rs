@@ -12,4 +12,6 @@ pub mod refuse;
 pub mod tunnel;
 
 #[cfg(test)]
+mod end_tests;
+#[cfg(test)]
 mod tests;

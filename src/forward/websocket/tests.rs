@@ -10,25 +10,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::{self, Instant};
 
-use super::flow::Flow;
 use super::frames::{self, Sender};
-use super::refuse::{Reason, refuse};
 use super::tunnel::{Plan, Report, Side, tunnel};
 use crate::clock::Clock;
+use crate::streams::Streams;
 use crate::streams::tests::known;
-use crate::streams::{End, Outcome, Streams, Verdict};
 
 /// A tunnel whose two ends the test plays.
-struct Scene {
-    client: DuplexStream,
-    upstream: DuplexStream,
-    clock: Clock,
-    streams: Arc<Streams>,
-    report: JoinHandle<Report>,
+pub struct Scene {
+    pub client: DuplexStream,
+    pub upstream: DuplexStream,
+    pub clock: Clock,
+    pub streams: Arc<Streams>,
+    pub report: JoinHandle<Report>,
 }
 
 impl Scene {
-    fn new(plan: Plan) -> Self {
+    pub fn new(plan: Plan) -> Self {
         Self::with_early(plan, b"", b"")
     }
 
@@ -67,7 +65,7 @@ fn side(io: DuplexStream, early: &'static [u8]) -> Side<DuplexStream> {
     Side { io, early }
 }
 
-fn quiet() -> Plan {
+pub fn quiet() -> Plan {
     Plan {
         greeting: None,
         ping_interval: None,
@@ -76,7 +74,7 @@ fn quiet() -> Plan {
     }
 }
 
-fn pinging() -> Plan {
+pub fn pinging() -> Plan {
     let ping_interval = Some(Duration::from_secs(30));
     Plan {
         ping_interval,
@@ -84,20 +82,20 @@ fn pinging() -> Plan {
     }
 }
 
-async fn read(io: &mut DuplexStream, size: usize) -> Vec<u8> {
+pub async fn read(io: &mut DuplexStream, size: usize) -> Vec<u8> {
     let mut bytes = vec![0; size];
     io.read_exact(&mut bytes).await.expect("the bytes come");
     bytes
 }
 
-async fn read_all(io: &mut DuplexStream) -> Vec<u8> {
+pub async fn read_all(io: &mut DuplexStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     io.read_to_end(&mut bytes).await.expect("no break");
     bytes
 }
 
 /// Whether nothing comes within an hour.
-async fn is_silent(io: &mut DuplexStream) -> bool {
+pub async fn is_silent(io: &mut DuplexStream) -> bool {
     let hour = Duration::from_secs(3600);
     time::timeout(hour, io.read_u8()).await.is_err()
 }
@@ -125,16 +123,16 @@ fn frame(first: u8, payload: &[u8], sender: Sender) -> Vec<u8> {
     frame
 }
 
-fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload, Sender::Client)
 }
 
-fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub fn server_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, payload, Sender::Server)
 }
 
 /// A client's pong to our ping, under a key.
-fn our_pong() -> Vec<u8> {
+pub fn our_pong() -> Vec<u8> {
     let key = [1, 2, 3, 4];
     let payload = frames::PING_PAYLOAD.iter().zip(key.iter().cycle());
     let mut pong = vec![0x8a, 0x8a, 1, 2, 3, 4];
@@ -142,7 +140,7 @@ fn our_pong() -> Vec<u8> {
     pong
 }
 
-fn unmask(close: &[u8]) -> Vec<u8> {
+pub fn unmask(close: &[u8]) -> Vec<u8> {
     let (key, payload) = close[2..].split_at(4);
     payload
         .iter()
@@ -151,9 +149,8 @@ fn unmask(close: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-const PIPE: usize = 4096;
-const PING: &[u8] = b"\x89\x0aportcullis";
-const EXPIRED: &[u8] = b"\x88\x0e\x11\x31auth_expired";
+pub const PIPE: usize = 4096;
+pub const PING: &[u8] = b"\x89\x0aportcullis";
 
 #[tokio::test(start_paused = true)]
 async fn whatever_passes_passes_byte_for_byte() {
@@ -291,210 +288,13 @@ async fn half_a_pong_at_the_end_passes() {
     assert_eq!(read_all(&mut scene.upstream).await, our_pong()[..9]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn at_expiry_both_sides_are_closed_between_messages() {
-    let mut scene = Scene::new(quiet());
-    scene
-        .upstream
-        .write_all(b"\x81\x02a")
-        .await
-        .expect("written");
-    assert_eq!(read(&mut scene.client, 3).await, b"\x81\x02a");
-    scene.clock.set(1000);
-    let close = read(&mut scene.upstream, 20).await;
-    assert_eq!(close[..2], [0x88, 0x8e]);
-    assert_eq!(unmask(&close), b"\x11\x31auth_expired");
-    scene
-        .upstream
-        .write_all(b"b\x81\x01c")
-        .await
-        .expect("written");
-    let start = Instant::now();
-    assert_eq!(read(&mut scene.client, 17).await, [b"b", EXPIRED].concat());
-    // The answers of both sides end it at once.
-    scene
-        .client
-        .write_all(&client_frame(0x88, b"\x11\x31"))
-        .await
-        .expect("written");
-    scene
-        .upstream
-        .write_all(&server_frame(0x88, b"\x11\x31"))
-        .await
-        .expect("written");
-    assert_eq!(read_all(&mut scene.client).await, b"");
-    let report = scene.report.await.expect("a report");
-    assert_eq!(report.outcome, Outcome::Told(End::Expired));
-    assert_eq!(start.elapsed(), Duration::ZERO);
-}
-
-#[tokio::test(start_paused = true)]
-async fn sides_that_do_not_answer_are_cut() {
-    let mut scene = Scene::new(quiet());
-    scene.streams.review(|_| Verdict::End(End::Revoked));
-    let start = Instant::now();
-    assert_eq!(
-        read_all(&mut scene.client).await,
-        b"\x88\x0e\x11\x31auth_revoked"
-    );
-    assert!(start.elapsed() <= Duration::from_secs(3));
-    let report = scene.report.await.expect("a report");
-    assert_eq!(report.outcome, Outcome::Told(End::Revoked));
-}
-
-#[tokio::test(start_paused = true)]
-async fn draining_asks_to_come_back() {
-    let mut scene = Scene::new(quiet());
-    scene.streams.end_all(End::Draining);
-    assert_eq!(
-        read_all(&mut scene.client).await,
-        b"\x88\x0a\x03\xf4draining"
-    );
-    assert_eq!(
-        unmask(&read_all(&mut scene.upstream).await),
-        b"\x03\xf4draining"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_endless_message_does_not_hold_up_the_end() {
-    let mut scene = Scene::new(quiet());
-    scene
-        .upstream
-        .write_all(b"\x01\x01a")
-        .await
-        .expect("written");
-    scene
-        .client
-        .write_all(b"\x01\xfe\xff\xff\0\0\0\0x")
-        .await
-        .expect("written");
-    assert_eq!(read(&mut scene.client, 3).await, b"\x01\x01a");
-    assert_eq!(read(&mut scene.upstream, 9).await.len(), 9);
-    scene.streams.end_all(End::Draining);
-    let start = Instant::now();
-    assert_eq!(
-        read(&mut scene.client, 12).await,
-        b"\x88\x0a\x03\xf4draining"
-    );
-    assert!(start.elapsed() < Duration::from_secs(1));
-    assert_eq!(
-        read_all(&mut scene.upstream).await,
-        b"",
-        "nothing inside a frame"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_of_ours_is_put_where_the_track_is_lost() {
-    let lost = [0x82, 127, 0xff, 0, 0, 0, 0, 0, 0, 0];
-    let mut scene = Scene::new(pinging());
-    scene.upstream.write_all(&lost).await.expect("written");
-    assert_eq!(read(&mut scene.client, 10).await, lost);
-    assert!(is_silent(&mut scene.client).await);
-    scene.streams.end_all(End::Draining);
-    assert_eq!(read_all(&mut scene.client).await, b"");
-}
-
-#[tokio::test(start_paused = true)]
-async fn nothing_of_ours_follows_a_close_frame() {
-    let close = server_frame(0x88, b"\x03\xe8");
-    let mut scene = Scene::new(pinging());
-    scene.upstream.write_all(&close).await.expect("written");
-    assert_eq!(read(&mut scene.client, 4).await, close);
-    assert!(is_silent(&mut scene.client).await);
-    drop(scene.client);
-    let report = scene.report.await.expect("a report");
-    assert_eq!(report.outcome, Outcome::Finished);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_side_that_leaves_takes_the_other_with_it() {
-    let mut scene = Scene::new(quiet());
-    drop(scene.client);
-    assert_eq!(read_all(&mut scene.upstream).await, b"");
-    let start = Instant::now();
-    let report = scene.report.await.expect("a report");
-    assert_eq!(report.outcome, Outcome::ClientLeft);
-    assert!(start.elapsed() <= Duration::from_secs(5));
-    assert!(scene.streams.is_empty());
-
-    let mut scene = Scene::new(quiet());
-    drop(scene.upstream);
-    assert_eq!(read_all(&mut scene.client).await, b"");
-    let report = scene.report.await.expect("a report");
-    assert_eq!(report.outcome, Outcome::UpstreamDisconnected);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_half_closed_side_gets_what_is_still_to_come() {
-    let mut scene = Scene::new(quiet());
-    scene.client.shutdown().await.expect("shut");
-    assert_eq!(read_all(&mut scene.upstream).await, b"");
-    scene
-        .upstream
-        .write_all(b"\x81\x01x")
-        .await
-        .expect("written");
-    drop(scene.upstream);
-    assert_eq!(read_all(&mut scene.client).await, b"\x81\x01x");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_client_that_says_nothing_is_given_up() {
-    let idle_timeout = Some(Duration::from_secs(100));
-    let mut scene = Scene::new(Plan {
-        idle_timeout,
-        ..pinging()
-    });
-    let start = Instant::now();
-    for _ in 0..4 {
-        assert_eq!(read(&mut scene.client, 12).await, PING);
-        scene.client.write_all(&our_pong()).await.expect("written");
-    }
-    let left = read_all(&mut scene.client).await;
-    assert_eq!(left, [PING, PING, PING, b"\x88\x06\x03\xe9idle"].concat());
-    assert_eq!(start.elapsed().as_secs(), 120 + 100 + 3);
-    assert_eq!(scene.report.await.expect("a report").outcome, Outcome::Idle);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_client_reads_why() {
-    let (mut client, gateway) = duplex(PIPE);
-    let reason = Reason {
-        body: "{}",
-        code: 4401,
-        word: "token_expired",
-    };
-    let refused = tokio::spawn(refuse(gateway, reason));
-    let expected = b"\x81\x02{}\x88\x0f\x11\x31token_expired";
-    assert_eq!(read(&mut client, expected.len()).await, expected);
-    let early = [
-        client_frame(0x81, b"hello"),
-        client_frame(0x88, b"\x11\x31"),
-    ]
-    .concat();
-    client.write_all(&early).await.expect("written");
-    assert_eq!(read_all(&mut client).await, b"");
-    refused.await.expect("done");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_refused_client_that_does_not_answer_is_left() {
-    let (mut client, gateway) = duplex(PIPE);
-    let reason = Reason {
-        body: "{}",
-        code: 4429,
-        word: "rate_limited",
-    };
-    let refused = tokio::spawn(refuse(gateway, reason));
-    assert_eq!(read_all(&mut client).await.len(), 4 + 16);
-    refused.await.expect("done");
-}
-
-#[test]
-fn an_idle_tunnel_costs_little() {
-    assert!(size_of::<Flow>() <= 160, "{}", size_of::<Flow>());
+#[tokio::test]
+async fn an_idle_tunnel_costs_little() {
+    let streams = Streams::new(1, Clock::manual(100));
+    let membership = streams.join(0, known(1000));
+    let (one, other) = duplex(PIPE);
+    let tunnel = tunnel(side(one, b""), side(other, b""), membership, pinging());
+    assert!(size_of_val(&tunnel) <= 640, "{}", size_of_val(&tunnel));
 }
 
 fn any_client_frame() -> impl Strategy<Value = Vec<u8>> {

@@ -50,40 +50,26 @@ pub struct Report {
 
 /// Passes bytes both ways until both sides have ended, one breaks, or the membership ends.
 /// Drops both connections at last.
-pub async fn tunnel<C, U>(
-    mut client: Side<C>,
-    mut upstream: Side<U>,
+pub fn tunnel<C, U>(
+    client: Side<C>,
+    upstream: Side<U>,
     membership: Membership,
     plan: Plan,
-) -> Report
+) -> impl Future<Output = Report>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let greeting = plan.greeting.as_deref().map(frames::text);
-    let now = Instant::now();
-    let mut tunnel = Tunnel {
-        to_client: Flow::new(greeting.unwrap_or_default(), &upstream.early),
-        to_upstream: Flow::new(Vec::new(), &client.early),
-        client: client.io,
-        upstream: upstream.io,
-        membership,
-        plan: Plan {
-            greeting: None,
-            ..plan
-        },
-        phase: Phase::Open,
-        alarm: None,
-        sent: now,
-        heard: now,
-    };
-    (client.early, upstream.early) = (Bytes::new(), Bytes::new());
-    let outcome = poll_fn(|cx| tunnel.poll(cx)).await;
-    tunnel.shut().await;
-    Report {
-        outcome,
-        from_client: tunnel.to_upstream.passed(),
-        from_upstream: tunnel.to_client.passed(),
+    // Built here and not in the future, which would keep the arguments beside what is made of them.
+    let mut tunnel = Tunnel::new(client, upstream, membership, plan);
+    async move {
+        let outcome = poll_fn(|cx| tunnel.poll(cx)).await;
+        Box::pin(tunnel.shut()).await;
+        Report {
+            outcome,
+            from_client: tunnel.to_upstream.passed(),
+            from_upstream: tunnel.to_client.passed(),
+        }
     }
 }
 
@@ -126,6 +112,24 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
+    fn new(client: Side<C>, upstream: Side<U>, membership: Membership, mut plan: Plan) -> Self {
+        let greeting = plan.greeting.take();
+        let greeting = greeting.map_or_else(Vec::new, |text| frames::text(&text));
+        let now = Instant::now();
+        Self {
+            to_client: Flow::new(greeting, &upstream.early),
+            to_upstream: Flow::new(Vec::new(), &client.early),
+            client: client.io,
+            upstream: upstream.io,
+            membership,
+            plan,
+            phase: Phase::Open,
+            alarm: None,
+            sent: now,
+            heard: now,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         loop {
             self.look_for_end(cx);

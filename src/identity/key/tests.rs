@@ -201,3 +201,36 @@ fn points_of_small_order_are_neither_keys_nor_signatures() {
         }
     }
 }
+
+#[test]
+fn what_each_algorithm_mints_its_key_verifies() {
+    use crate::identity::jwt::Jws;
+    use crate::identity::mint::MintKey;
+    let (private, public) = rsa_pem();
+    let (es256, es384, ed) = (TestKey::es256(), TestKey::es384(), TestKey::ed25519());
+    let secret = [7; 64];
+    let rsa = Key::pem(&public).unwrap();
+    let rows = [
+        (Algorithm::HS256, None, Key::secret(&secret).unwrap()),
+        (Algorithm::HS384, None, Key::secret(&secret).unwrap()),
+        (Algorithm::HS512, None, Key::secret(&secret).unwrap()),
+        (Algorithm::RS256, Some(private.as_str()), rsa.clone()),
+        (Algorithm::RS384, Some(&private), rsa.clone()),
+        (Algorithm::RS512, Some(&private), rsa.clone()),
+        (Algorithm::PS256, Some(&private), rsa.clone()),
+        (Algorithm::PS384, Some(&private), rsa.clone()),
+        (Algorithm::PS512, Some(&private), rsa),
+        (Algorithm::ES256, Some(es256.private_pem()), es256.key()),
+        (Algorithm::ES384, Some(es384.private_pem()), es384.key()),
+        (Algorithm::EdDSA, Some(ed.private_pem()), ed.key()),
+    ];
+    for (algorithm, pem, key) in rows {
+        let minter = match pem {
+            Some(pem) => MintKey::pem(algorithm, pem),
+            None => MintKey::secret(algorithm, &secret),
+        };
+        let token = minter.unwrap().mint(&json!({"sub": "a"})).unwrap();
+        let verified = Jws::read(&token).unwrap().verify(&key);
+        assert_eq!(verified, Ok(()), "{algorithm:?}");
+    }
+}
