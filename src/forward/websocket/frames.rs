@@ -253,8 +253,10 @@ mod tests {
 
     use super::*;
 
+    type Ends = Vec<(usize, Standing)>;
+
     /// The ends of all frames in `chunks` with the standing at each, and the standing at last.
-    fn follow(chunks: &[&[u8]]) -> (Vec<(usize, Standing)>, Standing, Close) {
+    fn follow(chunks: &[&[u8]]) -> (Ends, Standing, Close) {
         let mut follower = Follower::default();
         let (mut passed, mut ends) = (0, Vec::new());
         for chunk in chunks {
@@ -273,7 +275,7 @@ mod tests {
         use Standing::{Between, Fragments, Inside, Lost};
         let long = |header: &[u8], payload: usize| [header, &vec![7; payload]].concat();
         let masked = [0x82, 0x83, 1, 2, 3, 4, 9, 9, 9];
-        let table: Vec<(Vec<u8>, Vec<(usize, Standing)>, Standing)> = vec![
+        let table: Vec<(Vec<u8>, Ends, Standing)> = vec![
             (vec![], vec![], Between),
             (vec![0x81], vec![], Inside),
             (vec![0x81, 0], vec![(2, Between)], Between),
