@@ -249,3 +249,174 @@ pub(super) fn is_pair(chain: &str, key: PrivateKeyDer<'static>) -> bool {
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     rustls::sign::CertifiedKey::from_der(chain, key, &provider).is_ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// A folder of its own for a test's files, removed with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let name = format!("portcullis-secrets-{name}-{}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, text: &str, mode: u32) {
+            let path = self.0.join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn report(&self) -> Report {
+            Report::new(&self.0.join("portcullis.toml"))
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(std::fs::remove_dir_all(&self.0));
+        }
+    }
+
+    #[test]
+    fn a_secret_file_is_read_without_its_line_end_and_only_if_closed_to_others() {
+        let folder = Folder::new("closed");
+        let report = folder.report();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o644, false), (0o640, false)] {
+            folder.write("secret", "abc\r\n", mode);
+            let read = secret_file(&report, "secret");
+            assert_eq!(read.is_ok(), good, "{mode:o}");
+            if let Ok(text) = read {
+                assert_eq!(text, "abc");
+            }
+        }
+    }
+
+    #[test]
+    fn public_key_files_hold_a_public_key_or_certificate() {
+        let folder = Folder::new("public");
+        let report = folder.report();
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (text, good) in [
+            (key.public_key_pem(), true),
+            (key.serialize_pem(), false),
+            ("nothing".to_owned(), false),
+        ] {
+            folder.write("key.pem", &text, 0o644);
+            assert_eq!(public_key(&report, "key.pem").is_ok(), good, "{text}");
+        }
+        assert!(public_key(&report, "none.pem").is_err());
+    }
+
+    #[test]
+    fn jwks_files_hold_public_keys_only() {
+        let folder = Folder::new("jwks");
+        let report = folder.report();
+        for (text, good) in [
+            (
+                r#"{"keys":[{"kty":"EC","crv":"P-256","x":"a","y":"b"}]}"#,
+                true,
+            ),
+            (r#"{"keys":[{"kty":"EC","d":"a"}]}"#, false),
+            (r#"{"keys":[{"kty":"oct","k":"a"}]}"#, false),
+            (r#"{"keys":[]}"#, false),
+            (r#"[]"#, false),
+            ("nothing", false),
+        ] {
+            folder.write("jwks.json", text, 0o644);
+            assert_eq!(jwks(&report, "jwks.json").is_ok(), good, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_goes_with_its_own_key_only() {
+        let folder = Folder::new("pair");
+        let report = folder.report();
+        let own = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        folder.write("chain.pem", &own.cert.pem(), 0o644);
+        let (_, chain) = certificates(&report, "chain.pem").unwrap();
+        let other = rcgen::KeyPair::generate().unwrap();
+        for (key, good) in [(&own.signing_key, true), (&other, false)] {
+            folder.write("key.pem", &key.serialize_pem(), 0o600);
+            let (_, key) = private_key(&report, "key.pem").unwrap();
+            assert_eq!(is_pair(&chain, key), good);
+        }
+        folder.write("key.pem", &other.serialize_pem(), 0o644);
+        assert!(private_key(&report, "key.pem").is_err());
+        assert!(private_key(&report, "chain.pem").is_err());
+    }
+
+    #[test]
+    fn secrets_are_long_unpublished_and_varied() {
+        let good = "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE";
+        for (text, encoding, accepted) in [
+            (good, Encoding::Text, true),
+            (&good[1..], Encoding::Text, false),
+            ("9f86d081884c7d659a2feaa0c55ad015", Encoding::Text, true),
+            (good, Encoding::Base64, false),
+            (
+                "a1E3ZlQydlg5bUxyNFpzVzhuWWIzSGNKNnBEZzFSYUU=",
+                Encoding::Base64,
+                true,
+            ),
+            (
+                "a1E3ZlQydlg5bUxyNFpzVzhuWWIzSGNKNnBEZzFSYUU",
+                Encoding::Base64Url,
+                true,
+            ),
+            (
+                "a1E3ZlQydlg5bUxyNFpzVzhuWWIzSGNKNnBEZzFSYUU=",
+                Encoding::Base64Url,
+                true,
+            ),
+            (
+                "!1E3ZlQydlg5bUxyNFpzVzhuWWIzSGNKNnBEZzFSYUU=",
+                Encoding::Base64,
+                false,
+            ),
+            (
+                "your-super-secret-jwt-token-with-at-least-32-characters-long",
+                Encoding::Text,
+                false,
+            ),
+            (
+                "c3VwZXItc2VjcmV0LWp3dC10b2tlbi13aXRoLWF0LWxlYXN0LTMyLWNoYXJhY3RlcnMtbG9uZw==",
+                Encoding::Base64,
+                false,
+            ),
+            (
+                "a-string-secret-at-least-256-bits-long",
+                Encoding::Text,
+                false,
+            ),
+            (
+                "changeme-changeme-1234567890-abcdefgh",
+                Encoding::Text,
+                false,
+            ),
+            (
+                "secret-kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE",
+                Encoding::Text,
+                false,
+            ),
+            (
+                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJ",
+                Encoding::Text,
+                false,
+            ),
+            (
+                "                                        ",
+                Encoding::Text,
+                false,
+            ),
+        ] {
+            assert_eq!(shared(text, encoding).is_ok(), accepted, "{text}");
+        }
+    }
+}

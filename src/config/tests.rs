@@ -8,6 +8,8 @@ use super::*;
 /// Good for HS256 and nowhere else.
 const SECRET: &str = "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE";
 
+const REFERENCE: &str = include_str!("../../config/portcullis.toml");
+
 const MINIMAL: &str = r#"
 [[issuer]]
 name = "project"
@@ -36,7 +38,7 @@ fn check(text: &str) -> Result<Config, Problems> {
 
 #[test]
 fn the_reference_file_loads_and_says_the_defaults_that_the_code_has() {
-    let reference = check(include_str!("../../config/portcullis.toml")).unwrap();
+    let reference = check(REFERENCE).unwrap();
     let minimal = check(MINIMAL).unwrap();
     let text = |config: &Config| {
         let mut config = config.clone();
@@ -261,3 +263,88 @@ portcullis.toml:24: [route "one"] `name` is taken by another above
 portcullis.toml:27: [route.websocket "one"] `close_forbidden` is 1006, which may not be sent
     use 3000 to 4999, or 1008
 "#;
+
+/// The lines of the reference that begin with one of `keys`, no longer commented out.
+fn commented(keys: &[&str]) -> String {
+    REFERENCE
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| {
+            keys.iter()
+                .any(|key| line.starts_with(&format!("{key} = ")))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn the_defaults_that_stand_in_comments_are_those_of_the_code() {
+    let jwks = MINIMAL
+        .replace("HS256", "ES256")
+        .replace(KEYS, "jwks_url = \"https://a.example/jwks\"\n#");
+    let settings = commented(&[
+        "jwks_refresh",
+        "jwks_min_interval",
+        "jwks_timeout",
+        "jwks_max_stale",
+    ]);
+    assert_eq!(settings.lines().count(), 4);
+    let issuers = |text: &str| check(text).unwrap().issuers;
+    assert_eq!(issuers(&jwks), issuers(&jwks.replace('#', &settings)));
+
+    let health = format!("{ENDPOINTS}\nhealth.path = \"/health\"\n#");
+    let health = MINIMAL.replace(ENDPOINTS, &health);
+    let settings = commented(&["interval", "timeout", "healthy", "unhealthy"]);
+    assert_eq!(settings.lines().count(), 4);
+    let settings: String = settings
+        .lines()
+        .map(|line| format!("health.{line}\n"))
+        .collect();
+    let upstreams = |text: &str| check(text).unwrap().upstreams;
+    assert_eq!(
+        upstreams(&health),
+        upstreams(&health.replace('#', &settings))
+    );
+}
+
+#[test]
+fn a_value_of_the_environment_brings_no_toml_of_its_own() {
+    let text = MINIMAL.replace("https://project.example/auth/v1", "${ISS}");
+    let inject = "a\"\ntrust_user_metadata = true\n#";
+    let config = parse(&text, Path::new("portcullis.toml"), &|name| match name {
+        "ISS" => Some(inject.to_owned()),
+        name => environment(name),
+    })
+    .unwrap();
+    assert_eq!(&*config.issuers[0].iss, inject);
+    assert!(!config.issuers[0].trust_user_metadata);
+}
+
+#[test]
+fn what_is_doubtful_is_a_warning() {
+    let text = format!(
+        "[admin]\nlisten = \"0.0.0.0:9901\"\n[credentials]\nsources = [\"cookie:session\"]\n{}",
+        MINIMAL.replace("HS256", "HS512")
+    );
+    let warnings = check(&text).unwrap().warnings;
+    let lines: Vec<_> = warnings.iter().map(|warning| warning.line).collect();
+    assert_eq!(lines, [2, 4, 10], "{warnings:?}");
+}
+
+#[test]
+fn route_defaults_come_from_the_rest_of_the_file() {
+    let text = format!(
+        "[server]\nmax_body = \"1MiB\"\n[errors]\nstyle = \"detail\"\nlanguage = \"zh\"\n{}",
+        MINIMAL.replace(
+            ENDPOINTS,
+            &format!("{ENDPOINTS}\nfirst_byte_timeout = \"7s\"")
+        )
+    );
+    let config = check(&text).unwrap();
+    let route = &config.routes[0];
+    assert_eq!(route.max_body, 1 << 20);
+    assert_eq!(route.errors, config.errors);
+    assert_eq!(route.first_byte_timeout, Duration::from_secs(7));
+    assert_eq!(route.sources, config.sources);
+    assert_eq!(route.line, 19);
+}

@@ -261,3 +261,82 @@ pub(super) fn name(text: &str) -> Result<Box<str>, Wrong> {
         "write 1 to 64 letters, digits, hyphens, dots and underscores",
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_whole_numbers_with_a_unit() {
+        let millis = |text| duration(text).ok().map(|duration| duration.as_millis());
+        for (text, expected) in [
+            ("500ms", Some(500)),
+            ("15s", Some(15_000)),
+            ("5m", Some(300_000)),
+            ("12h", Some(43_200_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", Some(0)),
+            ("366d", None),
+            ("99999999999999999999s", None),
+            ("18446744073709551615d", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("+1s", None),
+            ("15", None),
+            ("s", None),
+            ("15 s", None),
+            ("15S", None),
+            ("", None),
+        ] {
+            assert_eq!(millis(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_whole_numbers_with_a_binary_unit() {
+        for (text, expected) in [
+            ("512B", Some(512)),
+            ("64KiB", Some(65_536)),
+            ("10MiB", Some(10 << 20)),
+            ("1GiB", Some(1 << 30)),
+            ("1025GiB", None),
+            ("18446744073709551615GiB", None),
+            ("64KB", None),
+            ("64", None),
+            ("", None),
+        ] {
+            assert_eq!(size(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn listeners_hosts_and_sources_are_read() {
+        let tcp = |text: &str| Some(Listen::Tcp(text.parse().unwrap()));
+        assert_eq!(listen("localhost:80").ok(), tcp("127.0.0.1:80"));
+        assert_eq!(listen("[::1]:0").ok(), tcp("[::1]:0"));
+        assert_eq!(
+            listen("unix:/run/a").ok(),
+            Some(Listen::Unix("/run/a".into()))
+        );
+        let exact = |name: &str| Some(HostPattern::Exact(name.into()));
+        assert_eq!(host("A.Example.").ok(), exact("a.example"));
+        assert_eq!(host("[::1]").ok(), exact("[::1]"));
+        let suffix = HostPattern::Suffix(".a.example".into());
+        assert_eq!(host("*.a.example").ok(), Some(suffix));
+        for wrong in ["", "*", "a..b", "-a", "a b", "a/b", "*.*.a", "[::g]"] {
+            assert!(host(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(source("query:t").ok(), Some(Source::Query("t".into())));
+        for wrong in [
+            "Bearer",
+            "query:a&b",
+            "query:a%20b",
+            "cookie:",
+            "header:te",
+            "header:sec-websocket-key",
+            "body:a",
+        ] {
+            assert!(source(wrong).is_err(), "{wrong}");
+        }
+    }
+}
