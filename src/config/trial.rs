@@ -32,7 +32,8 @@ fn trial(
     name: Option<Box<str>>,
     (issuers, routes): (&Named<Issuer>, &[Route]),
 ) -> Option<Test> {
-    let request = table.text("request", request);
+    // Not shown: its query may hold a token.
+    let request = table.secret("request", request);
     table.require("request", "\"GET /…\"");
     let headers = headers(table);
     let caller = caller(table, issuers);
