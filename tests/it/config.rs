@@ -42,3 +42,34 @@ fn the_reference_file_wants_one_variable_and_nothing_else() {
     assert_eq!(missing.0.len(), 1, "{missing}");
     assert!(missing.to_string().contains("PORTCULLIS_JWT_SECRET"));
 }
+
+/// What the examples ask their environment for.
+fn environment(name: &str) -> Option<String> {
+    let value = match name.ends_with("_URL") {
+        true => "https://project.example",
+        false => "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE",
+    };
+    Some(value.to_owned())
+}
+
+#[test]
+fn every_example_is_a_config_without_problem() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folders = std::fs::read_dir(examples).unwrap();
+    let files = folders
+        .filter_map(|folder| std::fs::read_dir(folder.unwrap().path()).ok())
+        .flatten()
+        .map(|file| file.unwrap().path())
+        .filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "toml")
+        });
+    let mut seen = 0;
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let config = config::parse(&text, &file, &environment);
+        config.unwrap_or_else(|problems| panic!("{problems}"));
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
