@@ -82,8 +82,7 @@ impl Policy {
 
     /// One of the roles, and all of the conditions.
     fn check_claims(&self, identity: &Identity) -> Result<(), Refusal> {
-        let named = |role: &Box<str>| identity.roles.contains(role);
-        if !self.roles.is_empty() && !self.roles.iter().any(named) {
+        if !self.roles.is_empty() && !self.roles.iter().any(|role| identity.roles.contains(role)) {
             return Err(Refusal::RoleMissing);
         }
         match self

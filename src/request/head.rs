@@ -12,6 +12,7 @@ use http::{Method, Version};
 use hyper::ext::Protocol;
 use ipnet::IpNet;
 
+use super::fields::{Fields, One};
 use super::host::{Host, Hosts};
 use super::path;
 use super::peer::{Client, Peer};
@@ -69,6 +70,16 @@ pub enum OriginHeader {
     One(HeaderValue),
     /// More than one: never a browser's.
     Several,
+}
+
+impl From<One<'_>> for OriginHeader {
+    fn from(one: One<'_>) -> Self {
+        match one {
+            One::None => Self::Missing,
+            One::Single(value) => Self::One(value.clone()),
+            One::Many => Self::Several,
+        }
+    }
 }
 
 impl Head {
@@ -204,103 +215,6 @@ pub fn language(headers: &HeaderMap) -> Option<Language> {
     best_language(headers.get(header::ACCEPT_LANGUAGE)?)
 }
 
-/// A field that should come once.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) enum One<'a> {
-    #[default]
-    None,
-    One(&'a HeaderValue),
-    Many,
-}
-
-impl<'a> One<'a> {
-    fn add(&mut self, value: &'a HeaderValue) {
-        *self = match self {
-            Self::None => Self::One(value),
-            Self::One(_) | Self::Many => Self::Many,
-        };
-    }
-}
-
-impl From<One<'_>> for OriginHeader {
-    fn from(one: One<'_>) -> Self {
-        match one {
-            One::None => Self::Missing,
-            One::One(value) => Self::One(value.clone()),
-            One::Many => Self::Several,
-        }
-    }
-}
-
-/// A field that may come on several lines, of which the first two count.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Lines<'a>([Option<&'a HeaderValue>; 2]);
-
-impl<'a> Lines<'a> {
-    fn add(&mut self, value: &'a HeaderValue) {
-        match self.0 {
-            [None, _] => self.0[0] = Some(value),
-            _ => self.0[1] = Some(value),
-        }
-    }
-
-    fn any(&self, test: impl Fn(&HeaderValue) -> bool) -> bool {
-        self.0.iter().flatten().any(|value| test(value))
-    }
-
-    fn first(&self) -> Option<&'a HeaderValue> {
-        self.0[0]
-    }
-}
-
-/// The fields that decide how a head is read, found in one pass.
-#[derive(Default)]
-pub(super) struct Fields<'a> {
-    host: One<'a>,
-    pub(super) transfer_encoding: One<'a>,
-    pub(super) content_length: One<'a>,
-    pub(super) upgrade: One<'a>,
-    pub(super) websocket_version: One<'a>,
-    pub(super) websocket_key: One<'a>,
-    pub(super) connection_upgrade: bool,
-    origin: One<'a>,
-    request_method: One<'a>,
-    accept: Lines<'a>,
-    accept_language: Lines<'a>,
-}
-
-impl<'a> Fields<'a> {
-    fn gather(headers: &'a HeaderMap) -> Self {
-        let mut fields = Self::default();
-        for (name, value) in headers {
-            match *name {
-                header::HOST => fields.host.add(value),
-                header::TRANSFER_ENCODING => fields.transfer_encoding.add(value),
-                header::CONTENT_LENGTH => fields.content_length.add(value),
-                header::CONNECTION => fields.connection_upgrade |= names_upgrade(value),
-                header::UPGRADE => fields.upgrade.add(value),
-                header::SEC_WEBSOCKET_VERSION => fields.websocket_version.add(value),
-                header::SEC_WEBSOCKET_KEY => fields.websocket_key.add(value),
-                header::ORIGIN => fields.origin.add(value),
-                header::ACCESS_CONTROL_REQUEST_METHOD => fields.request_method.add(value),
-                header::ACCEPT => fields.accept.add(value),
-                header::ACCEPT_LANGUAGE => fields.accept_language.add(value),
-                _ => {}
-            }
-        }
-        fields
-    }
-
-    fn preflight(&self, method: &Method) -> Option<Method> {
-        match (method, self.origin, self.request_method) {
-            (&Method::OPTIONS, One::One(_), One::One(asked)) => {
-                Method::from_bytes(asked.as_bytes()).ok()
-            }
-            _ => None,
-        }
-    }
-}
-
 /// hyper bounds an HTTP/1.1 head as a whole; this also bounds what HTTP/2 brought.
 fn check_size(parts: &Parts, rules: &HeadRules) -> Result<(), Refusal> {
     let target = parts
@@ -329,10 +243,10 @@ fn check_size(parts: &Parts, rules: &HeadRules) -> Result<(), Refusal> {
 fn check_framing(version: Version, fields: &Fields<'_>) -> Result<(), Refusal> {
     let sound = match (fields.transfer_encoding, fields.content_length) {
         (One::None, One::None) => true,
-        (One::None, One::One(length)) => {
+        (One::None, One::Single(length)) => {
             !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
         }
-        (One::One(coding), One::None) => {
+        (One::Single(coding), One::None) => {
             version == Version::HTTP_11 && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
         }
         _ => false,
@@ -379,7 +293,7 @@ fn is_served(method: &Method) -> bool {
 /// HTTP/2 lets both come and they must agree (RFC 9113 §8.3.1).
 fn read_host(parts: &Parts, fields: &Fields<'_>) -> Result<Host, Refusal> {
     let stated = match fields.host {
-        One::One(value) => Some(Host::read(value)?),
+        One::Single(value) => Some(Host::read(value)?),
         One::None => None,
         One::Many => return Err(Refusal::HostInvalid),
     };
@@ -414,13 +328,6 @@ fn read_target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
         text.push_str(query);
     }
     PathAndQuery::try_from(text).map_err(|_| Refusal::RequestMalformed)
-}
-
-fn names_upgrade(connection: &HeaderValue) -> bool {
-    let tokens = connection.as_bytes().split(|&byte| byte == b',');
-    tokens
-        .map(<[u8]>::trim_ascii)
-        .any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 fn accepts_event_stream(accept: &HeaderValue) -> bool {
@@ -473,3 +380,5 @@ fn read_language(range: &str) -> Option<(Language, u32)> {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade_tests;

@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method, Version};
 
-use super::head::{Fields, HeadRules, One};
+use super::fields::{Fields, One};
+use super::head::HeadRules;
 use crate::refusal::Refusal;
 
 /// What a request wants to become.
@@ -41,7 +42,7 @@ impl Upgrade {
     ) -> Result<Self, Refusal> {
         let stated = match fields.upgrade {
             One::None => return Ok(Self::None),
-            One::One(value) => value.to_str().map_err(|_| Refusal::UpgradeRefused)?.trim(),
+            One::Single(value) => value.to_str().map_err(|_| Refusal::UpgradeRefused)?.trim(),
             One::Many => return Err(Refusal::UpgradeRefused),
         };
         if !fields.connection_upgrade || version != Version::HTTP_11 {
@@ -84,7 +85,7 @@ impl Upgrade {
 fn check_handshake(method: &Method, fields: &Fields<'_>) -> Result<(), Refusal> {
     let bodiless = match fields.content_length {
         One::None => true,
-        One::One(length) => length == "0",
+        One::Single(length) => length == "0",
         One::Many => false,
     };
     if method != Method::GET || !bodiless || !matches!(fields.transfer_encoding, One::None) {
@@ -95,7 +96,7 @@ fn check_handshake(method: &Method, fields: &Fields<'_>) -> Result<(), Refusal> 
 
 fn check_version(version: &One<'_>) -> Result<(), Refusal> {
     match version {
-        One::One(version) if *version == "13" => Ok(()),
+        One::Single(version) if *version == "13" => Ok(()),
         _ => Err(Refusal::WebsocketVersion),
     }
 }
@@ -107,7 +108,7 @@ fn check_key(key: &One<'_>) -> Result<(), Refusal> {
         key.len() == 24 && STANDARD.decode_slice(key.as_bytes(), &mut bytes) == Ok(16)
     };
     match key {
-        One::One(key) if sound(key) => Ok(()),
+        One::Single(key) if sound(key) => Ok(()),
         _ => Err(Refusal::UpgradeRefused),
     }
 }

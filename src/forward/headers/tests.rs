@@ -137,16 +137,10 @@ fn a_verified_caller_has_exactly_our_identity() {
 
 #[test]
 fn a_guest_has_no_identity_whatever_was_sent() {
-    for caller in [Caller::Guest] {
-        let headers = forward(
-            &[("x-user-id", "evil"), ("x_user_email", "evil")],
-            caller,
-            "192.0.2.1",
-            "",
-        );
-        assert_eq!(all(&headers, "x-auth-status"), ["guest"]);
-        assert!(!headers.keys().any(|name| name.as_str().contains("user")));
-    }
+    let sent = [("x-user-id", "evil"), ("x_user_email", "evil")];
+    let headers = forward(&sent, Caller::Guest, "192.0.2.1", "");
+    assert_eq!(all(&headers, "x-auth-status"), ["guest"]);
+    assert!(!headers.keys().any(|name| name.as_str().contains("user")));
 }
 
 #[test]
