@@ -1,5 +1,6 @@
 //! The one body type, for requests and responses alike, with its errors.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,8 +9,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 /// A body on its way. `Stream` is any other body behind a pointer, so that the enum stays small.
+#[derive(Default)]
 pub enum Body {
     /// Nothing.
+    #[default]
     Empty,
     /// These bytes at once; `None` when they have been given.
     Full(Option<Bytes>),
@@ -34,6 +37,70 @@ pub enum BodyError {
     /// The stream that it belongs to had to end while it could not end well.
     #[error("the stream had to end in the middle")]
     Ended,
+}
+
+impl BodyError {
+    /// The stable word, for the log.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Broken(_) => "broken",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What is known of a request's body while its answer is awaited: shared by the body, by the carrier that
+/// waits, and by the journal that tells of it.
+#[derive(Debug, Default)]
+pub struct UploadState {
+    done: Cell<bool>,
+    failed: Cell<Option<BodyFault>>,
+    bytes: Cell<u64>,
+}
+
+/// How a client failed to send its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// Its framing is broken, or the client left.
+    Broken,
+    /// It grew past its limit.
+    TooLarge,
+    /// It fell silent.
+    TimedOut,
+}
+
+impl UploadState {
+    /// Whether the body has been read to its end.
+    pub fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    /// The client's fault, if there was one: an upstream's error is then only its echo.
+    pub fn fault(&self) -> Option<BodyFault> {
+        self.failed.get()
+    }
+
+    /// Bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// The body has been read to its end.
+    pub fn finish(&self) {
+        self.done.set(true);
+    }
+
+    /// The body will not be read to its end.
+    pub fn fail(&self, fault: BodyFault) {
+        self.failed.set(Some(fault));
+    }
+
+    /// So many more bytes have been read.
+    pub fn count(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
+    }
 }
 
 impl Body {

@@ -1,1 +1,374 @@
-//! The journey of one request.
+//! **The journey of one request**, each step's rule in a module of its own:
+//!
+//! 1. `Head::read` — the head, normalized once (`request/`), else 400, 413, 414, 431
+//! 2. `Router::find` — the route and its parameters (`route/`), else 404
+//! 3. `Sources::take` — the credential, taken out (`request/credential.rs`); two: 400
+//! 4. `Verifier::identify` — who calls (`identity/`)
+//! 5. `Policy::decide` — a `Permit`, else 401, 403 (`policy.rs`)
+//! 6. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504
+//!
+//! and one journal entry in the end (`journal.rs`). Holds no rule of its own.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{Request, Response};
+use hyper::upgrade::OnUpgrade;
+
+use crate::body::Body;
+use crate::config::{self, Config};
+use crate::config::{Problem, Problems};
+use crate::forward::headers;
+use crate::forward::http::{Carried, Exchange};
+use crate::forward::upstream::Upstream;
+use crate::identity::Caller;
+use crate::identity::cache::LocalTokens;
+use crate::identity::verifier::Verifier;
+use crate::journal::Journal;
+use crate::observe::access::{Sink, Switches};
+use crate::observe::request_id::RequestId;
+use crate::refusal::style::Wanted;
+use crate::refusal::{Refusal, style};
+use crate::request::credential::{Found, Place, Sources, Taken};
+use crate::request::head::{Head, HeadRules};
+use crate::request::peer::Peer;
+use crate::resources::{Desk, Resources};
+use crate::route::router::{Conflict, Match, Router};
+use crate::route::{Refused, Route};
+use crate::streams::{End, Member, Verdict};
+use crate::wire::vitals::Busy;
+
+/// A compiled configuration. Swapped whole; a request keeps the one that it began with.
+pub struct Gate {
+    config: Config,
+    head_rules: HeadRules,
+    router: Router,
+    routes: Vec<Arc<Route>>,
+    /// Every place that any route looks for a credential in: what must be removed on all of them.
+    everywhere: Sources,
+    verifier: Verifier,
+    sink: Sink,
+}
+
+/// A downstream connection, as its requests see it.
+pub struct Conn {
+    /// The worker that serves it.
+    pub desk: Rc<Desk>,
+    /// Who connected.
+    pub peer: Peer,
+}
+
+/// What is left of a request when its head has been read.
+struct Passing {
+    parts: Parts,
+    body: Body,
+    downstream: Option<OnUpgrade>,
+    offered_bearer: bool,
+    /// The token stood in the URL: the answer must stay out of caches, the URL out of `Referer`.
+    token_in_query: bool,
+}
+
+impl Gate {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// What only shows when the parts are put together: routes that shadow each other, keys that cannot be
+    /// used.
+    pub fn build(config: Config, resources: &Resources) -> Result<Self, Problems> {
+        let blame = Blame(config.files.first().map(PathBuf::as_path));
+        let router = Router::build(&config.routes)
+            .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
+        let verifier = Verifier::build(&config, &resources.jwks, resources.clock.clone())
+            .map_err(|error| blame.one(&error))?;
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| Route::build(route, &config, resources).map(Arc::new))
+            .collect::<Result<_, _>>()
+            .map_err(|error| blame.one(&error))?;
+        Ok(Self {
+            head_rules: HeadRules::build(&config.server),
+            everywhere: Sources::build(every_source(&config)),
+            sink: resources.sink.with(switches(&config.log)),
+            router,
+            routes,
+            verifier,
+            config,
+        })
+    }
+
+    /// The configuration that it was built from.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where its requests are told to.
+    pub fn sink(&self) -> Sink {
+        self.sink.clone()
+    }
+
+    /// Rung 1: the head.
+    ///
+    /// # Errors
+    /// When it can be read in two ways, or in none.
+    pub fn read(&self, parts: &mut Parts, peer: Peer) -> Result<Head, Refusal> {
+        Head::read(parts, peer, &self.head_rules)
+    }
+
+    /// Rung 2: the route.
+    pub fn find<'h>(&'h self, head: &'h Head) -> Option<Match<'h>> {
+        self.router.find(head)
+    }
+
+    /// The route that was found.
+    pub fn route(&self, found: &Match<'_>) -> &Arc<Route> {
+        &self.routes[found.route]
+    }
+
+    /// Rung 3: the credential, taken out.
+    ///
+    /// # Errors
+    /// When there are two.
+    pub fn take_credential(&self, route: &Route, parts: &mut Parts) -> Result<Taken, Refusal> {
+        route.take_credential(parts, &self.everywhere)
+    }
+
+    /// Rung 4: who verifies it.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Every upstream that a route leads to, once.
+    pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
+        let mut upstreams: Vec<&Arc<Upstream>> = Vec::new();
+        for route in &self.routes {
+            let upstream = route.carriage.upstream();
+            if !upstreams.iter().any(|known| Arc::ptr_eq(known, upstream)) {
+                upstreams.push(upstream);
+            }
+        }
+        upstreams
+    }
+
+    /// `[server]`.
+    pub fn server(&self) -> &config::Server {
+        &self.config.server
+    }
+
+    /// Answers one request, whatever becomes of it. `busy` keeps its connection from counting as idle.
+    pub async fn handle(
+        &self,
+        conn: &Conn,
+        mut request: Request<Body>,
+        busy: Busy,
+    ) -> Response<Body> {
+        // Taken out first, so that a refusal can still be said over a WebSocket.
+        let downstream = request.extensions_mut().remove::<OnUpgrade>();
+        let (mut parts, body) = request.into_parts();
+        let mut journal = Journal::begin(conn.desk.book(), busy, &parts.method, parts.version);
+        let head = match self.read(&mut parts, conn.peer) {
+            Ok(head) => head,
+            Err(refusal) => {
+                journal.refused(refusal);
+                let response = self.render(refusal, &parts, &journal.id);
+                return journal.tell_with(None, response);
+            }
+        };
+        if let Some(id) = self.adopted_id(&head, &parts) {
+            journal.id = id;
+        }
+        let Some(found) = self.find(&head) else {
+            journal.refused(Refusal::RouteNotFound);
+            let response = self.render(Refusal::RouteNotFound, &parts, &journal.id);
+            return journal.tell_with(Some(head), response);
+        };
+        let route = self.route(&found);
+        journal.matched(route.id, &route.name);
+        let mut passing = Passing {
+            parts,
+            body,
+            downstream,
+            offered_bearer: false,
+            token_in_query: false,
+        };
+        match self
+            .pass(conn, &head, &found, &mut passing, &mut journal)
+            .await
+        {
+            Ok(Carried::Answer(mut response)) => {
+                if passing.token_in_query {
+                    headers::hide_query_token(response.headers_mut());
+                }
+                journal.tell_with(Some(head), response)
+            }
+            Ok(Carried::Tunnel(response, tunnel)) => {
+                journal.settle(Some(head), response.status());
+                tokio::task::spawn_local(tunnel.run(journal));
+                response
+            }
+            Err(refusal) => {
+                journal.refused(refusal);
+                let refused = Refused {
+                    headers: &passing.parts.headers,
+                    offered_bearer: passing.offered_bearer,
+                    downstream: passing.downstream,
+                };
+                route.refuse(refusal, head, refused, journal)
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        conn: &Conn,
+        head: &Head,
+        found: &Match<'_>,
+        passing: &mut Passing,
+        journal: &mut Journal,
+    ) -> Result<Carried, Refusal> {
+        let route = self.route(found);
+        let taken = self.take_credential(route, &mut passing.parts)?;
+        passing.offered_bearer = taken.offered_bearer;
+        let place = taken.found.place();
+        passing.token_in_query = place == Some(Place::Query);
+        let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
+        journal.identified(&caller);
+        let permit = route.policy.decide(caller, place, head)?;
+        let exchange = Exchange {
+            head,
+            connection_id: found.params.decoded("connection_id").map(Cow::into_owned),
+            offered_bearer: passing.offered_bearer,
+            permit,
+            parts: &mut passing.parts,
+            body: std::mem::take(&mut passing.body),
+            downstream: &mut passing.downstream,
+        };
+        route
+            .carriage
+            .carry(exchange, conn.desk.line(), journal)
+            .await
+    }
+
+    /// Who calls: by a verified token, by a bad one, or by none.
+    async fn caller(&self, route: &Route, found: Found, tokens: &LocalTokens) -> Caller {
+        match found {
+            _ if !route.verifies() => Caller::Guest,
+            Found::Nothing => Caller::Guest,
+            Found::Bad(refusal, credential) => Caller::Unverified(refusal, credential),
+            Found::Token(credential) => {
+                let credential = Some(credential);
+                self.verifier
+                    .identify(tokens, credential, route.issuers())
+                    .await
+            }
+        }
+    }
+
+    /// A trusted proxy may have named the request already.
+    fn adopted_id(&self, head: &Head, parts: &Parts) -> Option<RequestId> {
+        if !head.client().trusted {
+            return None;
+        }
+        let name = &self.config.identity.request_id_header;
+        RequestId::adopt(parts.headers.get(name)?.to_str().ok()?)
+    }
+
+    fn render(&self, refusal: Refusal, parts: &Parts, id: &RequestId) -> Response<Body> {
+        let wanted = Wanted {
+            style: self.config.errors.style,
+            language: self.config.errors.language,
+            request_id: id.as_str(),
+            method: &parts.method,
+            version: parts.version,
+        };
+        style::render(refusal, &wanted)
+    }
+
+    /// Judges a live stream by this gate: whether its caller would still be let in.
+    pub fn review(&self, member: &Member) -> Verdict {
+        let Some(route) = self.routes.iter().find(|route| route.name == member.route) else {
+            return Verdict::End(End::Revoked);
+        };
+        let caller = match member.permit.identity() {
+            None => Ok(member.permit.caller().clone()),
+            Some(identity) => {
+                let token = identity.token.expose();
+                self.verifier
+                    .judge_for(token, route.issuers())
+                    .map(Caller::Known)
+            }
+        };
+        match caller.and_then(|caller| route.policy.review(&caller)) {
+            Ok(()) => Verdict::Keep,
+            Err(_) => Verdict::End(End::Revoked),
+        }
+    }
+
+    /// How long idle connections to this endpoint are kept; `None`: it is no longer used.
+    pub fn pool_idle_timeout(&self, endpoint: usize) -> Option<Duration> {
+        self.upstreams().into_iter().find_map(|upstream| {
+            upstream
+                .endpoints
+                .iter()
+                .any(|known| known.id == endpoint)
+                .then_some(upstream.config.pool_idle_timeout)
+        })
+    }
+
+    /// Keys of `config` that differ from this gate's and cannot change while running.
+    pub fn needs_restart(&self, config: &Config) -> Vec<&'static str> {
+        let (now, then) = (&self.config, config);
+        let pinned = [
+            ("server.listen", now.server.listen != then.server.listen),
+            ("server.workers", now.server.workers != then.server.workers),
+            ("admin.listen", now.admin.listen != then.admin.listen),
+            ("log.format", now.log.format != then.log.format),
+            ("log.level", now.log.level != then.log.level),
+        ];
+        pinned
+            .into_iter()
+            .filter_map(|(key, changed)| changed.then_some(key))
+            .collect()
+    }
+}
+
+/// Turns what only shows at the build into problems of the file.
+struct Blame<'c>(Option<&'c Path>);
+
+impl Blame<'_> {
+    fn one(&self, error: &dyn std::error::Error) -> Problems {
+        self.all([(0, error.to_string(), String::new())])
+    }
+
+    fn all(&self, found: impl IntoIterator<Item = (usize, String, String)>) -> Problems {
+        let file: Arc<Path> = self.0.unwrap_or(Path::new("")).into();
+        let problems = found.into_iter().map(|(line, what, mend)| Problem {
+            file: Arc::clone(&file),
+            line,
+            what,
+            mend,
+        });
+        Problems(problems.collect())
+    }
+}
+
+/// Every place that any route looks in.
+fn every_source(config: &Config) -> impl Iterator<Item = &config::Source> {
+    config
+        .sources
+        .iter()
+        .chain(config.routes.iter().flat_map(|route| &route.sources))
+}
+
+fn switches(log: &config::Log) -> Switches {
+    Switches {
+        format: log.format.into(),
+        access: log.access,
+        audit: log.audit,
+        email: log.email,
+    }
+}

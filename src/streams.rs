@@ -178,6 +178,11 @@ impl Streams {
         Arc::new(Self { shards, clock })
     }
 
+    /// Now, by the clock that deadlines are judged by.
+    pub fn now(&self) -> UnixSeconds {
+        self.clock.now()
+    }
+
     /// Takes a stream in; its deadline is the end of its identity, a guest has none.
     /// After `end_all` it is told at once, after `review` it is judged at once: a request that an older
     /// gate let in may only now have become a stream.

@@ -6,7 +6,11 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::clock::Clock;
 use crate::config::{self, Config, Problem};
+use crate::gate::Gate;
+use crate::rehearsal::run_tests;
+use crate::resources::Resources;
 
 /// Checks a configuration file and runs its tests; starts nothing.
 #[derive(Debug, clap::Args)]
@@ -32,7 +36,14 @@ enum Format {
 }
 
 /// Checks that need more than the file: what the router finds shadowed, `[[test]]` blocks that fail.
-const FURTHER: &[fn(&Config) -> Vec<Problem>] = &[];
+const FURTHER: &[fn(&Config) -> Vec<Problem>] = &[assemble];
+
+/// Builds the gate and runs its tests, with nothing fetched.
+fn assemble(config: &Config) -> Vec<Problem> {
+    let resources = Resources::offline(Clock::System);
+    let tested = Gate::build(config.clone(), &resources).and_then(|gate| run_tests(&gate));
+    tested.err().map_or_else(Vec::new, |problems| problems.0)
+}
 
 /// Prints what is wrong and what is doubtful. The code is 1 if anything is wrong.
 pub fn run(args: Check) -> anyhow::Result<ExitCode> {

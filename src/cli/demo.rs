@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the command line's output")]
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
@@ -14,7 +15,9 @@ use tokio::sync::oneshot;
 use crate::clock::Clock;
 use crate::demo::gateway::Key;
 use crate::demo::upstream::{self, Desk};
+use crate::observe::access::Sink;
 use crate::observe::log;
+use crate::server::{Running, Source};
 
 /// A sample service with the gateway in front, to try.
 #[derive(clap::Args)]
@@ -48,22 +51,28 @@ pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .context("the runtime could not be made")?;
-    let served = runtime.block_on(serve(&config, &key, studio.address));
+    let served = runtime.block_on(serve(&config, &key));
     studio.stop();
     served
 }
 
-/// PLACEHOLDER: to run `config` with `crate::server` in this process, once there is one. Until then the
-/// page is served without a gateway in front.
-async fn serve(_config: &str, key: &Key, upstream: SocketAddr) -> anyhow::Result<ExitCode> {
+/// Runs the gateway in this process, as `portcullis run` does.
+async fn serve(config: &str, key: &Key) -> anyhow::Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let address = format!("http://{upstream}");
+    let source = Source::Text(config.into(), PathBuf::from("demo.toml"));
+    let running = Running::start(source, Sink::silent()).await?;
+    let address = running
+        .public
+        .first()
+        .context("no address to listen on")?
+        .to_string();
     print!("{}", instructions(&address, &key.tokens(&Clock::System)?));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 

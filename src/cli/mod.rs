@@ -1,6 +1,61 @@
-//! The command line: one file for each command.
+//! The command line: one file for each command, all of one shape. The only place that prints.
 
 pub mod check;
 pub mod demo;
+pub mod explain;
+pub mod probe;
+pub mod run;
 pub mod schema;
 pub mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An authentication gateway and reverse proxy for HTTP, SSE and WebSocket services.
+#[derive(Parser)]
+#[command(name = "portcullis", version, about, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Run(run::Run),
+    /// Check a configuration: every problem with its file, line and mend.
+    Check(check::Check),
+    /// Tell what would become of a request, and why.
+    Explain(explain::Explain),
+    /// Mint, inspect or verify tokens.
+    Token(token::Token),
+    /// Print the JSON Schema of the configuration.
+    Schema(schema::Schema),
+    /// Ask a running gateway whether it is ready; for container health checks.
+    Probe(probe::Probe),
+    /// Try it: a sample service, the gateway in front of it, a token and a page.
+    Demo(demo::Demo),
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Token(args) => token::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Probe(args) => probe::run(args),
+        Command::Demo(args) => demo::run(args),
+    };
+    outcome.unwrap_or_else(|error| {
+        fail(&error);
+        ExitCode::FAILURE
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "the command line talks to a person")]
+fn fail(error: &anyhow::Error) {
+    eprintln!("portcullis: {error:#}");
+}

@@ -88,6 +88,7 @@ fn server(mut table: Table<'_>) -> Server {
         header_timeout: table.duration("header_timeout").unwrap_or(seconds(15)),
         idle_timeout: table.duration("idle_timeout").unwrap_or(seconds(75)),
         body_timeout: table.duration("body_timeout").unwrap_or(seconds(60)),
+        send_timeout: table.duration("send_timeout").unwrap_or(seconds(60)),
         max_connections: table
             .integer("max_connections", 1..=10_000_000)
             .unwrap_or(50_000),

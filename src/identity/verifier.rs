@@ -101,6 +101,21 @@ impl Verifier {
             .map_err(|fault| fault.refusal)
     }
 
+    /// The same for a route that honours only the issuers in `allowed`; `None`: all.
+    pub fn judge_for(
+        &self,
+        token: &Arc<str>,
+        allowed: Option<&[usize]>,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let identity = self.judge(token)?;
+        match allowed {
+            Some(allowed) if !allowed.contains(&identity.issuer_index) => {
+                Err(Refusal::IssuerUnknown)
+            }
+            _ => Ok(identity),
+        }
+    }
+
     /// The identity that verified claims of the issuer at `index` would make, for `[[test]]` blocks.
     /// Claims without `exp` never end.
     pub fn identify_claims(

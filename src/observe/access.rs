@@ -108,6 +108,15 @@ impl Sink {
         Ok((sink, flush))
     }
 
+    /// A sink that writes nowhere, for a gate that serves nobody.
+    pub fn silent() -> Self {
+        Self {
+            writer: Writer::idle(),
+            clock: Clock::System,
+            switches: Switches::default(),
+        }
+    }
+
     /// The same sink with these switches.
     #[must_use]
     pub fn with(&self, switches: Switches) -> Self {

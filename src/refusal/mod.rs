@@ -94,6 +94,12 @@ impl Refusal {
         }
     }
 
+    /// Whether it says something about the caller (401, 403, 429), not about the request or the service: these
+    /// are worth telling to a client that cannot read a status.
+    pub fn is_about_caller(self) -> bool {
+        matches!(self.status().as_u16(), 401 | 403 | 429)
+    }
+
     /// The table's row; the table stands in the order of the enum.
     pub fn row(self) -> &'static Row {
         &TABLE[self as usize]

@@ -1,3 +1,172 @@
-//! (to come)
+//! A route: one compiled part for each rung of the journey. `router.rs` finds it.
 
 pub mod router;
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use hyper::upgrade::OnUpgrade;
+
+use crate::body::Body;
+use crate::config::{self, Auth, Config, Credentials, Errors, SseReject, WebsocketReject};
+use crate::forward::connect::TlsError;
+use crate::forward::http::Carriage;
+use crate::forward::sse;
+use crate::forward::websocket::handshake::{self, Offer};
+use crate::forward::websocket::switch;
+use crate::journal::Journal;
+use crate::observe::metrics::RouteId;
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::refusal::style::{self, Wanted};
+use crate::request::credential::{Found, Sources, Taken};
+use crate::request::head::Head;
+use crate::resources::Resources;
+
+/// A compiled route.
+pub struct Route {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// Its label in the metrics.
+    pub id: RouteId,
+    /// What it demands of a caller.
+    pub policy: Policy,
+    /// Where it leads, and how.
+    pub carriage: Carriage,
+    sources: Sources,
+    credentials: Credentials,
+    issuers: Option<Vec<usize>>,
+    auth: Auth,
+    errors: Errors,
+    sse: config::Sse,
+    websocket: config::Websocket,
+}
+
+/// What is left of a refused request.
+pub struct Refused<'r> {
+    /// Its headers, without credentials.
+    pub headers: &'r HeaderMap,
+    /// The client offered `bearer` as subprotocol.
+    pub offered_bearer: bool,
+    /// The connection, if it can become a WebSocket.
+    pub downstream: Option<OnUpgrade>,
+}
+
+impl Route {
+    /// Compiles a route.
+    ///
+    /// # Errors
+    /// When its upstream's TLS settings cannot be used.
+    pub fn build(
+        route: &config::Route,
+        config: &Config,
+        resources: &Resources,
+    ) -> Result<Self, TlsError> {
+        let upstream = resources
+            .upstreams
+            .obtain(&config.upstreams[route.upstream])?;
+        Ok(Self {
+            name: Arc::clone(&route.name),
+            id: resources.metrics.route(&route.name),
+            policy: Policy::build(route),
+            carriage: Carriage::build(route, config, upstream),
+            sources: Sources::build(&route.sources),
+            credentials: route.credentials,
+            issuers: route.issuers.clone(),
+            auth: route.auth,
+            errors: route.errors,
+            sse: route.sse.clone(),
+            websocket: route.websocket.clone(),
+        })
+    }
+
+    /// Whether credentials are looked at here.
+    pub fn verifies(&self) -> bool {
+        self.auth != Auth::Public
+    }
+
+    /// Whose tokens count here; `None`: every issuer's.
+    pub fn issuers(&self) -> Option<&[usize]> {
+        self.issuers.as_deref()
+    }
+
+    /// The credential of a request, taken out of it, unless the route passes credentials on.
+    ///
+    /// # Errors
+    /// When there are two, or one that cannot be read.
+    pub fn take_credential(
+        &self,
+        parts: &mut Parts,
+        everywhere: &Sources,
+    ) -> Result<Taken, Refusal> {
+        match (self.credentials, self.verifies()) {
+            (Credentials::Strip, true) => self.sources.take(parts, everywhere),
+            (Credentials::Strip, false) => Ok(Taken {
+                found: Found::Nothing,
+                offered_bearer: everywhere.remove(parts),
+            }),
+            (Credentials::Pass, true) => self.sources.look(parts).map(|found| Taken {
+                found,
+                offered_bearer: false,
+            }),
+            (Credentials::Pass, false) => Ok(Taken {
+                found: Found::Nothing,
+                offered_bearer: false,
+            }),
+        }
+    }
+
+    /// How a client of this route is told no.
+    pub fn wanted<'r>(&self, head: &'r Head, journal: &'r Journal) -> Wanted<'r> {
+        Wanted {
+            style: self.errors.style,
+            language: head.language().unwrap_or(self.errors.language),
+            request_id: journal.id.as_str(),
+            method: head.method(),
+            version: journal.version(),
+        }
+    }
+
+    /// Says no in the route's way: a body in its style, an event that an `EventSource` can read, or a
+    /// WebSocket that is accepted, told why, and closed.
+    pub fn refuse(
+        &self,
+        refusal: Refusal,
+        head: Head,
+        refused: Refused<'_>,
+        journal: Journal,
+    ) -> Response<Body> {
+        let wanted = self.wanted(&head, &journal);
+        let readable = refusal.is_about_caller();
+        if readable
+            && head.is_websocket()
+            && self.websocket.on_reject == WebsocketReject::Close
+            && let Some(downstream) = refused.downstream
+        {
+            let body = style::body_text(refusal, &wanted);
+            let offer = Offer {
+                version: journal.version(),
+                headers: refused.headers,
+                bearer: refused.offered_bearer,
+            };
+            if let Ok(response) = offer.accept() {
+                let code = handshake::close_code(refusal, &self.websocket);
+                let (word, mut journal) = (refusal.word(), journal);
+                journal.settle(Some(head), response.status());
+                tokio::task::spawn_local(async move {
+                    switch::refuse_over(downstream, body, code, word).await;
+                    drop(journal);
+                });
+                return response;
+            }
+        }
+        if readable && head.accepts_event_stream() && self.sse.on_reject == SseReject::Event {
+            let body = style::body_text(refusal, &wanted);
+            let response = sse::auth_error_response(refusal, body.as_bytes(), &self.sse);
+            return journal.tell_with(Some(head), response);
+        }
+        let response = style::render(refusal, &wanted);
+        journal.tell_with(Some(head), response)
+    }
+}

@@ -67,6 +67,14 @@ pub struct Conflict {
     pub mend: &'static str,
 }
 
+impl Conflict {
+    /// Line, what is wrong, and how to mend it, as a configuration's problem has them.
+    pub fn parts(&self) -> (usize, String, String) {
+        let what = format!("[route {:?}] {}", self.route, self.what);
+        (self.line, what, self.mend.to_owned())
+    }
+}
+
 impl Router {
     /// Compiles the routes.
     ///

@@ -1,6 +1,7 @@
 //! The carrier of WebSockets. Pure: `frames.rs` follows the frames of one direction and writes our own,
 //! `pongs.rs` takes back the answers to our pings, `handshake.rs` answers a handshake. `tunnel.rs` is the
-//! tunnel, made of two `flow.rs`; `buffers.rs` lends it memory; `refuse.rs` says no in the one way that a
+//! tunnel, made of two `flow.rs`; `buffers.rs` lends it memory; `switch.rs` makes it of two connections;
+//! `refuse.rs` says no in the one way that a
 //! browser's page can read. Payloads are neither unmasked nor decompressed nor re-framed.
 
 pub mod buffers;
@@ -9,6 +10,7 @@ pub mod frames;
 pub mod handshake;
 pub mod pongs;
 pub mod refuse;
+pub mod switch;
 pub mod tunnel;
 
 #[cfg(test)]

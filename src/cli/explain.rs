@@ -1,0 +1,145 @@
+//! `portcullis explain`: what would become of a request, and why, step by step.
+
+#![expect(clippy::print_stdout, reason = "the command line's output")]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use http::{HeaderMap, Request};
+
+use crate::clock::Clock;
+use crate::gate::Gate;
+use crate::rehearsal::Rehearsal;
+use crate::request::peer::Peer;
+use crate::resources::Resources;
+
+/// Tells for a request and a token: the route, the credential, each check, the decision, the headers.
+#[derive(clap::Args)]
+pub struct Explain {
+    /// The configuration [default: $PORTCULLIS_CONFIG, else portcullis.toml]
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+    /// The request line: "GET /api/x", or a target alone for GET.
+    request: String,
+    /// A header, "name: value"; may be given again.
+    #[arg(long = "header", short = 'H', value_name = "HEADER")]
+    headers: Vec<String>,
+    /// A bearer token; "-" reads it from standard input, so that it stays out of the shell's history.
+    #[arg(long, short)]
+    token: Option<String>,
+    /// The address that the request comes from.
+    #[arg(long, default_value = "127.0.0.1")]
+    from: std::net::IpAddr,
+    /// It comes over TLS.
+    #[arg(long)]
+    tls: bool,
+}
+
+/// Explains. The exit code is 0 where the request passes, 2 where it is refused.
+///
+/// # Errors
+/// When the configuration or the request cannot be read.
+pub fn run(args: Explain) -> anyhow::Result<ExitCode> {
+    let config = crate::config::load(&super::check::config_path(args.config.clone()))?;
+    let gate = Gate::build(config, &Resources::offline(Clock::System))?;
+    let peer = Peer {
+        address: Some(args.from),
+        secure: args.tls,
+    };
+    let rehearsal = Rehearsal::of(&gate, request(&args)?, peer, None);
+    print(&rehearsal);
+    Ok(ExitCode::from(if rehearsal.decision.is_ok() {
+        0
+    } else {
+        2
+    }))
+}
+
+fn request(args: &Explain) -> anyhow::Result<Request<()>> {
+    let mut words = args.request.split_whitespace();
+    let (method, target) = match (words.next(), words.next()) {
+        (Some(target), None) => ("GET", target),
+        (Some(method), Some(target)) => (method, target),
+        _ => anyhow::bail!("the request is empty; try \"GET /\""),
+    };
+    let mut request = Request::builder().method(method).uri(target);
+    let mut has_host = false;
+    for header in &args.headers {
+        let (name, value) = header
+            .split_once(':')
+            .context("a header is written \"name: value\"")?;
+        has_host |= name.trim().eq_ignore_ascii_case("host");
+        request = request.header(name.trim(), value.trim());
+    }
+    if !has_host {
+        request = request.header("host", "localhost");
+    }
+    if let Some(token) = &args.token {
+        let token = match token.as_str() {
+            "-" => std::io::read_to_string(std::io::stdin())?,
+            given => given.to_owned(),
+        };
+        request = request.header("authorization", format!("Bearer {}", token.trim()));
+    }
+    request.body(()).context("the request cannot be read")
+}
+
+fn print(rehearsal: &Rehearsal<'_>) {
+    match &rehearsal.head {
+        None => println!("head        refused"),
+        Some(head) => println!(
+            "head        {} {} at {}",
+            head.method(),
+            head.path(),
+            head.host().as_str()
+        ),
+    }
+    match &rehearsal.route {
+        None => println!("route       none"),
+        Some((route, params)) => {
+            println!(
+                "route       {} -> upstream {}",
+                route.name,
+                route.carriage.upstream().config.name
+            );
+            for (name, value) in params {
+                println!("            {{{name}}} = {value}");
+            }
+        }
+    }
+    match &rehearsal.credential {
+        None => println!("credential  none"),
+        Some(credential) => println!("credential  found: {:?}", credential.place),
+    }
+    for step in &rehearsal.steps {
+        match &step.outcome {
+            Ok(found) => println!("  {:<10}{found}", step.what),
+            Err(refusal) => println!("  {:<10}refused: {}", step.what, refusal.word()),
+        }
+    }
+    match &rehearsal.decision {
+        Err(refusal) => println!(
+            "decision    refused: {} {} ({})",
+            refusal.status().as_u16(),
+            refusal.word(),
+            refusal.text(crate::refusal::Language::En)
+        ),
+        Ok(permit) => {
+            println!("decision    passes as {:?}", permit.status());
+            println!("upstream    {}", rehearsal.target);
+            print_headers(&rehearsal.sent);
+        }
+    }
+}
+
+fn print_headers(headers: &HeaderMap) {
+    for (name, value) in headers {
+        // A route with `credentials = "pass"` sends them on; they are not for the terminal.
+        let shown = match name.as_str() {
+            "authorization" | "cookie" | "token" | "x-session-token" => "***".into(),
+            _ => String::from_utf8_lossy(value.as_bytes()),
+        };
+        println!("            {name}: {shown}");
+    }
+}

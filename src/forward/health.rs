@@ -1,0 +1,147 @@
+//! Active health checks: one task for each upstream that asks for them, from the control runtime.
+
+use std::pin::pin;
+use std::sync::{Arc, Weak};
+
+use http::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+
+use crate::body::Body;
+use crate::config::{Health, Protocol};
+use crate::forward::pool::LocalExecutor;
+use crate::forward::upstream::{EndpointState, Upstream};
+
+/// Checks every endpoint of `upstream` at its interval, until no gate uses the upstream any more.
+/// Runs as a local task: `tell` hears of every change.
+pub async fn watch(upstream: Weak<Upstream>, tell: impl Fn(&Upstream)) {
+    let mut scores: Vec<Score> = Vec::new();
+    loop {
+        let Some(current) = upstream.upgrade() else {
+            return;
+        };
+        let Some(health) = current.config.health.clone() else {
+            return;
+        };
+        scores.resize_with(current.endpoints.len(), Score::default);
+        for (endpoint, score) in current.endpoints.iter().zip(&mut scores) {
+            let good = is_well(endpoint, &health, current.config.protocol).await;
+            if let Some(healthy) = score.judge(good, &health) {
+                change(&current, endpoint, healthy);
+                tell(&current);
+            }
+        }
+        drop(current);
+        tokio::time::sleep(health.interval).await;
+    }
+}
+
+/// Answers in a row.
+#[derive(Debug, Default)]
+struct Score {
+    good: u32,
+    bad: u32,
+}
+
+impl Score {
+    /// What the endpoint is from now on, when this answer is the one that tips it.
+    fn judge(&mut self, good: bool, health: &Health) -> Option<bool> {
+        if good {
+            (self.good, self.bad) = (self.good + 1, 0);
+            (self.good == health.healthy).then_some(true)
+        } else {
+            (self.good, self.bad) = (0, self.bad + 1);
+            (self.bad == health.unhealthy).then_some(false)
+        }
+    }
+}
+
+fn change(upstream: &Upstream, endpoint: &Arc<EndpointState>, healthy: bool) {
+    if endpoint.is_healthy() == healthy {
+        return;
+    }
+    endpoint.set_healthy(healthy);
+    tracing::warn!(upstream = %upstream.config.name, endpoint = %endpoint.label, healthy,
+        "endpoint's health has changed");
+}
+
+/// A GET that answers 2xx or 3xx within the time.
+async fn is_well(endpoint: &EndpointState, health: &Health, protocol: Protocol) -> bool {
+    let asked = tokio::time::timeout(health.timeout, ask(endpoint, &health.path, protocol));
+    let status = asked.await.ok().flatten();
+    status.is_some_and(|status| status.is_success() || status.is_redirection())
+}
+
+async fn ask(endpoint: &EndpointState, path: &str, protocol: Protocol) -> Option<StatusCode> {
+    let io = TokioIo::new(endpoint.connector.connect().await.ok()?);
+    let host = endpoint.config.authority.clone();
+    let request = Request::get(path).header(http::header::USER_AGENT, "portcullis-health");
+    match protocol {
+        Protocol::Http1 => {
+            let request = request
+                .header(http::header::HOST, host)
+                .body(Body::Empty)
+                .ok()?;
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
+            alongside(sender.send_request(request), connection).await
+        }
+        Protocol::Http2 => {
+            let scheme = if endpoint.config.tls { "https" } else { "http" };
+            let uri = format!("{scheme}://{}{path}", host.to_str().ok()?);
+            let request = request.uri(uri).body(Body::Empty).ok()?;
+            let (mut sender, connection) = hyper::client::conn::http2::handshake(LocalExecutor, io)
+                .await
+                .ok()?;
+            alongside(sender.send_request(request), connection).await
+        }
+    }
+}
+
+/// Waits for the answer while the connection is driven.
+async fn alongside<B>(
+    answer: impl Future<Output = hyper::Result<http::Response<B>>>,
+    connection: impl Future,
+) -> Option<StatusCode> {
+    let mut answer = pin!(answer);
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.ok().map(|response| response.status()),
+        _ = connection => answer.await.ok().map(|response| response.status()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn it_takes_a_row_of_answers_to_change_an_endpoint() {
+        let mut score = Score::default();
+        let health = Health {
+            path: "/".into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            healthy: 2,
+            unhealthy: 3,
+        };
+        let judged: Vec<_> = [
+            false, false, true, false, false, false, false, true, true, true,
+        ]
+        .map(|good| score.judge(good, &health))
+        .into();
+        let expected = [
+            None,
+            None,
+            None,
+            None,
+            None,
+            Some(false),
+            None,
+            None,
+            Some(true),
+            None,
+        ];
+        assert_eq!(judged, expected);
+    }
+}

@@ -1,0 +1,363 @@
+//! The carrier: one permitted request to its upstream and the answer back. Chooses between plain HTTP, an
+//! event stream (by the answer's content type) and a tunnel (by the request's upgrade).
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::upgrade::OnUpgrade;
+
+use crate::body::{Body, BodyError, UploadState};
+use crate::config::{self, HostHeader, OnDisconnect, Protocol};
+use crate::forward::fetch::{Fetch, Fetched};
+use crate::forward::headers::HeaderPlan;
+use crate::forward::pool::Pools;
+use crate::forward::relay::{Relay, Upload, drain};
+use crate::forward::sse;
+use crate::forward::upstream::Upstream;
+use crate::forward::websocket::switch::{self, Switch};
+use crate::forward::websocket::{handshake, tunnel};
+use crate::journal::Journal;
+use crate::observe::Kind;
+use crate::observe::request_id::RequestId;
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::request::head::Head;
+use crate::request::upgrade::Upgrade;
+use crate::streams::{self, Member, Membership, Streams};
+
+/// How a route carries: everything about it that is known before a request comes.
+pub struct Carriage {
+    upstream: Arc<Upstream>,
+    plan: HeaderPlan,
+    max_body: u64,
+    body_timeout: Duration,
+    first_byte_timeout: Duration,
+    on_disconnect: OnDisconnect,
+    host_header: HostHeader,
+    sse: Arc<sse::Settings>,
+    websocket: Arc<config::Websocket>,
+    upgrades: Vec<Box<str>>,
+    route: Arc<str>,
+}
+
+/// A permitted request.
+pub struct Exchange<'r> {
+    /// Its head, as it was judged.
+    pub head: &'r Head,
+    /// The path's parameter of that name, percent-decoded, for a WebSocket's greeting.
+    pub connection_id: Option<String>,
+    /// The client offered `bearer` as subprotocol.
+    pub offered_bearer: bool,
+    /// Leave to go on.
+    pub permit: Permit,
+    /// Its head, as it will be sent: credentials are out of it.
+    pub parts: &'r mut Parts,
+    /// Its body.
+    pub body: Body,
+    /// The downstream connection, if it can be switched to another protocol.
+    pub downstream: &'r mut Option<OnUpgrade>,
+}
+
+/// The worker's side of a carriage.
+pub struct Line<'r> {
+    /// Its upstream connections.
+    pub pools: &'r Rc<Pools>,
+    /// The registry of live streams.
+    pub streams: &'r Arc<Streams>,
+    /// Its number.
+    pub worker: usize,
+}
+
+/// What came of it.
+pub enum Carried {
+    /// An answer; its body may go on for long.
+    Answer(Response<Body>),
+    /// The switch to a WebSocket, and the tunnel to be run once it is made.
+    Tunnel(Response<Body>, Box<Switch>),
+}
+
+impl Carriage {
+    /// Compiles a route's carriage.
+    pub fn build(route: &config::Route, config: &config::Config, upstream: Arc<Upstream>) -> Self {
+        let settings = sse::Settings {
+            sse: route.sse.clone(),
+            idle_timeout: upstream.config.stream_idle_timeout,
+            language: route.errors.language,
+        };
+        Self {
+            plan: HeaderPlan::build(route, &config.identity),
+            max_body: route.max_body,
+            body_timeout: config.server.body_timeout,
+            first_byte_timeout: route.first_byte_timeout,
+            on_disconnect: route.on_disconnect,
+            host_header: route.host_header,
+            sse: Arc::new(settings),
+            websocket: Arc::new(route.websocket.clone()),
+            upgrades: route.upgrades.clone(),
+            route: Arc::clone(&route.name),
+            upstream,
+        }
+    }
+
+    /// Where it leads.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// Makes the headers those that the upstream gets.
+    pub fn dress(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, id: &RequestId) {
+        self.plan.request(headers, head, permit, id);
+    }
+
+    /// Carries the request and brings the head of the answer; the body follows on its own.
+    ///
+    /// # Errors
+    /// What is wrong with the upstream, or with the client's body.
+    pub async fn carry(
+        &self,
+        mut exchange: Exchange<'_>,
+        line: Line<'_>,
+        journal: &mut Journal,
+    ) -> Result<Carried, Refusal> {
+        let switching = self.switching(exchange.head)?;
+        journal.upload = self.upload(&exchange.body)?;
+        let request = self.request(&mut exchange, journal, switching);
+        let fetch = Fetch {
+            upstream: Arc::clone(&self.upstream),
+            pools: Rc::clone(line.pools),
+            protocol: match switching {
+                Switching::No => self.upstream.config.protocol,
+                _ => Protocol::Http1,
+            },
+            first_byte_timeout: self.first_byte_timeout,
+            upload: journal.upload.clone(),
+            own_host: self.host_header == HostHeader::Upstream,
+        };
+        let fetched = match self.on_disconnect {
+            OnDisconnect::Cancel => fetch.run(request).await?,
+            OnDisconnect::Finish => finish(fetch, request).await?,
+        };
+        journal.answered(&fetched.endpoint.label);
+        if fetched.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switched(switching, fetched, exchange, line, journal);
+        }
+        self.answer(fetched, exchange, line, journal)
+    }
+
+    /// What the request wants to switch to, where the route lets it.
+    fn switching(&self, head: &Head) -> Result<Switching, Refusal> {
+        match head.upgrade() {
+            Upgrade::None => Ok(Switching::No),
+            Upgrade::Websocket(_) if self.websocket.enabled => Ok(Switching::Websocket),
+            Upgrade::Other(token) if self.upgrades.contains(token) => Ok(Switching::Other),
+            // RFC 9110 §7.8: a server may ignore an upgrade and answer in the protocol at hand.
+            Upgrade::Other(_) => Ok(Switching::No),
+            Upgrade::Websocket(_) => Err(Refusal::UpgradeRefused),
+        }
+    }
+
+    /// A watch on the request's body; none where there is none.
+    fn upload(&self, body: &Body) -> Result<Option<Rc<UploadState>>, Refusal> {
+        match body.size_hint().exact() {
+            Some(0) => Ok(None),
+            Some(size) if size > self.max_body => Err(Refusal::BodyTooLarge),
+            _ => Ok(Some(Rc::default())),
+        }
+    }
+
+    /// The request as the upstream gets it.
+    fn request(
+        &self,
+        exchange: &mut Exchange<'_>,
+        journal: &Journal,
+        switching: Switching,
+    ) -> Request<Body> {
+        let body = std::mem::take(&mut exchange.body);
+        let parts = &mut *exchange.parts;
+        self.dress(
+            &mut parts.headers,
+            exchange.head,
+            &exchange.permit,
+            &journal.id,
+        );
+        let mut request = Request::new(match &journal.upload {
+            None => Body::Empty,
+            Some(state) => {
+                let state = Rc::clone(state);
+                Body::stream(Upload::new(body, self.max_body, self.body_timeout, state))
+            }
+        });
+        *request.method_mut() = parts.method.clone();
+        *request.uri_mut() = parts.uri.clone();
+        *request.headers_mut() = std::mem::take(&mut parts.headers);
+        if switching != Switching::No {
+            switch::ask(&mut request, exchange.head.upgrade());
+        }
+        request
+    }
+
+    /// An answer whose body follows.
+    fn answer(
+        &self,
+        fetched: Fetched,
+        exchange: Exchange<'_>,
+        line: Line<'_>,
+        journal: &mut Journal,
+    ) -> Result<Carried, Refusal> {
+        let (mut head, body) = fetched.response.into_parts();
+        if !is_framed_once(&head.headers) {
+            return Err(Refusal::UpstreamFailed);
+        }
+        self.plan.response(&mut head.headers);
+        head.extensions.clear();
+        let streaming = head.status == StatusCode::OK && sse::is_event_stream(&head.headers);
+        let idle = (!streaming).then_some(self.upstream.config.idle_timeout);
+        let relay = Relay::new(Body::Incoming(body), fetched.connection, idle);
+        let body = match self.on_disconnect {
+            OnDisconnect::Cancel => relay.into_body(),
+            OnDisconnect::Finish => Body::stream(Persistent(Some(relay.into_body()))),
+        };
+        let response = Response::from_parts(head, body);
+        if !streaming {
+            return Ok(Carried::Answer(response));
+        }
+        journal.kind = Kind::Sse;
+        let ending = journal.ending();
+        let membership = self.join(streams::Kind::Sse, exchange, line);
+        let over = move |outcome: streams::Outcome| ending.set(Some(outcome.word()));
+        let settings = Arc::clone(&self.sse);
+        Ok(Carried::Answer(sse::carry(
+            response, membership, settings, over,
+        )))
+    }
+
+    /// The upstream has switched protocols; the downstream side is still to follow.
+    fn switched(
+        &self,
+        switching: Switching,
+        fetched: Fetched,
+        exchange: Exchange<'_>,
+        line: Line<'_>,
+        journal: &mut Journal,
+    ) -> Result<Carried, Refusal> {
+        let downstream = exchange
+            .downstream
+            .take()
+            .filter(|_| switching != Switching::No);
+        // A switch that nobody asked for (CVE-2026-2833): nothing more is read from that connection.
+        let downstream = downstream.ok_or(Refusal::UpstreamFailed)?;
+        let mut answer = fetched.response;
+        let upstream = hyper::upgrade::on(&mut answer);
+        let upgrade = exchange.head.upgrade();
+        self.plan.response(answer.headers_mut());
+        let response = switch::answer(answer, upgrade, exchange.offered_bearer);
+        let connection_id = exchange.connection_id.as_deref();
+        let plan = (switching == Switching::Websocket).then(|| {
+            let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
+            tunnel::Plan::new(&self.websocket, greeting)
+        });
+        journal.kind = Kind::Websocket;
+        let membership = self.join(streams::Kind::Websocket, exchange, line);
+        let switch = Switch {
+            downstream,
+            upstream,
+            membership,
+            plan,
+        };
+        Ok(Carried::Tunnel(response, Box::new(switch)))
+    }
+
+    fn join(&self, kind: streams::Kind, exchange: Exchange<'_>, line: Line<'_>) -> Membership {
+        let member = Member {
+            permit: exchange.permit,
+            kind,
+            route: Arc::clone(&self.route),
+            method: exchange.parts.method.clone(),
+            host: exchange.head.host().as_str().into(),
+            path: exchange.head.path().into(),
+            since: line.streams.now(),
+        };
+        line.streams.join(line.worker, member)
+    }
+}
+
+/// What the connection is to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Switching {
+    No,
+    Websocket,
+    Other,
+}
+
+/// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that
+/// connection might be somebody else's.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    match (lengths.next(), lengths.next()) {
+        (None, _) => true,
+        (Some(_), None) => !chunked,
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Runs the fetch as a task of its own: it goes on when the client leaves, and the answer is then read to its
+/// end, so that the upstream's work is not cut off.
+async fn finish(fetch: Fetch, request: Request<Body>) -> Result<Fetched, Refusal> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_local(async move {
+        if let Err(Ok(unheard)) = tell.send(fetch.run(request).await) {
+            drain(Body::Incoming(unheard.response.into_body())).await;
+        }
+    });
+    told.await.unwrap_or(Err(Refusal::Internal))
+}
+
+/// A body that is read to its end even when nobody wants it any more.
+struct Persistent(Option<Body>);
+
+impl HttpBody for Persistent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let Some(body) = &mut this.0 else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+            this.0 = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or(SizeHint::with_exact(0), HttpBody::size_hint)
+    }
+}
+
+impl Drop for Persistent {
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) {
+            tokio::task::spawn_local(drain(body));
+        }
+    }
+}

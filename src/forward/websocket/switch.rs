@@ -1,0 +1,193 @@
+//! The change of protocol on both sides: what the upstream is asked, what the client is answered, and the
+//! tunnel that runs once both connections have let go of HTTP.
+
+use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+
+use crate::body::Body;
+use crate::forward::websocket::refuse;
+use crate::forward::websocket::tunnel::{Plan, Side, tunnel};
+use crate::journal::Journal;
+use crate::request::upgrade::{Handshake, Upgrade};
+use crate::streams::Membership;
+use crate::wire::Wire;
+use crate::wire::vitals::Watched;
+
+/// Two connections that are about to become one tunnel.
+pub struct Switch {
+    /// The client's.
+    pub downstream: OnUpgrade,
+    /// The service's.
+    pub upstream: OnUpgrade,
+    /// The stream's place in the registry.
+    pub membership: Membership,
+    /// What the gateway adds; `None`: a protocol that it does not know, so nothing.
+    pub plan: Option<Plan>,
+}
+
+/// Writes the wish to switch into a request that goes upstream over HTTP/1.1.
+///
+/// An extended CONNECT (RFC 8441) becomes the handshake of RFC 6455, with a key of its own: HTTP/2 has none.
+pub fn ask(request: &mut Request<Body>, upgrade: &Upgrade) {
+    let Some(token) = token(upgrade) else {
+        return;
+    };
+    let over_http2 = matches!(upgrade, Upgrade::Websocket(Handshake::Http2));
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, token);
+    if over_http2 {
+        let key = tokio_tungstenite::tungstenite::handshake::client::generate_key();
+        if let Ok(key) = HeaderValue::from_str(&key) {
+            headers.insert(http::header::SEC_WEBSOCKET_KEY, key);
+        }
+        headers.insert(
+            http::header::SEC_WEBSOCKET_VERSION,
+            HeaderValue::from_static("13"),
+        );
+        *request.method_mut() = Method::GET;
+    }
+}
+
+/// The `Upgrade` field for it.
+fn token(upgrade: &Upgrade) -> Option<HeaderValue> {
+    match upgrade {
+        Upgrade::None => None,
+        Upgrade::Websocket(_) => Some(HeaderValue::from_static("websocket")),
+        Upgrade::Other(token) => HeaderValue::from_str(token).ok(),
+    }
+}
+
+/// What the client is told of the upstream's 101: the same over HTTP/1.1, and 200 without the fields of a
+/// switch over HTTP/2 (RFC 8441 §5).
+pub fn answer<B>(upstream: Response<B>, upgrade: &Upgrade, bearer_offered: bool) -> Response<Body> {
+    let (mut head, _) = upstream.into_parts();
+    if bearer_offered && !head.headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        // A browser that offered subprotocols fails without an answer.
+        head.headers
+            .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
+    }
+    head.extensions.clear();
+    if matches!(upgrade, Upgrade::Websocket(Handshake::Http2)) {
+        head.status = StatusCode::OK;
+        head.headers.remove(SEC_WEBSOCKET_ACCEPT);
+    } else if let Some(token) = token(upgrade) {
+        head.headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        head.headers.insert(UPGRADE, token);
+    }
+    Response::from_parts(head, Body::Empty)
+}
+
+impl Switch {
+    /// Runs the tunnel to its end, and tells the journal.
+    pub async fn run(self, mut journal: Journal) {
+        let (client, upstream) = match tokio::join!(self.downstream, self.upstream) {
+            (Ok(client), Ok(upstream)) => (client, upstream),
+            _ => {
+                journal.ending().set(Some("handshake_failed"));
+                return;
+            }
+        };
+        let upstream = match upstream.downcast::<TokioIo<Wire>>() {
+            Ok(parts) => Side {
+                io: parts.io.into_inner(),
+                early: parts.read_buf,
+            },
+            Err(_) => return,
+        };
+        // The socket itself where there is one: a tunnel through hyper's wrapper would cost a box and a
+        // buffer for as long as it lives.
+        let carried = match client.downcast::<TokioIo<Watched>>() {
+            Ok(parts) => {
+                let client = Side {
+                    io: parts.io.into_inner(),
+                    early: parts.read_buf,
+                };
+                carry(client, upstream, self.membership, self.plan).await
+            }
+            Err(client) => {
+                let client = Side {
+                    io: TokioIo::new(client),
+                    early: bytes::Bytes::new(),
+                };
+                carry(client, upstream, self.membership, self.plan).await
+            }
+        };
+        journal.ending().set(Some(carried.word));
+        journal.bytes_in = carried.from_client;
+        journal.bytes_out = carried.from_upstream;
+    }
+}
+
+struct Carry {
+    word: &'static str,
+    from_client: u64,
+    from_upstream: u64,
+}
+
+async fn carry<C>(
+    client: Side<C>,
+    upstream: Side<Wire>,
+    mut membership: Membership,
+    plan: Option<Plan>,
+) -> Carry
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Some(plan) = plan {
+        let report = tunnel(client, upstream, membership, plan).await;
+        return Carry {
+            word: report.outcome.word(),
+            from_client: report.from_client,
+            from_upstream: report.from_upstream,
+        };
+    }
+    let word = tokio::select! {
+        copied = copy(client, upstream) => return copied,
+        end = membership.ended() => end.word(),
+    };
+    Carry {
+        word,
+        from_client: 0,
+        from_upstream: 0,
+    }
+}
+
+/// Copies a protocol that the gateway does not know, both ways, until both sides have ended.
+async fn copy<C>(mut client: Side<C>, mut upstream: Side<Wire>) -> Carry
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+{
+    let early = async {
+        upstream.io.write_all(&client.early).await?;
+        client.io.write_all(&upstream.early).await?;
+        tokio::io::copy_bidirectional(&mut client.io, &mut upstream.io).await
+    };
+    let (word, (from_client, from_upstream)) = match early.await {
+        Ok(copied) => ("finished", copied),
+        Err(_) => ("broken", (0, 0)),
+    };
+    Carry {
+        word,
+        from_client,
+        from_upstream,
+    }
+}
+
+/// Says no over an accepted handshake.
+pub async fn refuse_over(downstream: OnUpgrade, body: String, code: u16, word: &'static str) {
+    let Ok(client) = downstream.await else {
+        return;
+    };
+    let reason = refuse::Reason {
+        body: &body,
+        code,
+        word,
+    };
+    refuse::refuse(TokioIo::new(client), reason).await;
+}

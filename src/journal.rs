@@ -1,0 +1,256 @@
+//! What is remembered of one request until its last byte, then told once: the metrics, the access line, the
+//! audit line of a refusal. Observes only: nothing here enters a decision.
+
+use std::cell::Cell;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use crate::body::{Body, BodyError, UploadState};
+use crate::identity::{Caller, Identity};
+use crate::observe::Kind;
+use crate::observe::access::{Auth, Line, Sink};
+use crate::observe::metrics::{Cells, RouteId, Total};
+use crate::observe::request_id::RequestId;
+use crate::refusal::Refusal;
+use crate::request::head::Head;
+use crate::wire::vitals::Busy;
+
+/// Where a worker's journals are told to.
+pub struct Book {
+    /// The worker's own metric cells.
+    pub cells: Arc<Cells>,
+    /// Access and audit lines.
+    pub sink: Sink,
+}
+
+/// One request, from its head to its last byte. Tells itself when dropped, so that nothing ends untold.
+pub struct Journal {
+    /// The request's id.
+    pub id: RequestId,
+    /// How it is carried.
+    pub kind: Kind,
+    /// Why a stream ended; shared with the stream, which knows.
+    ending: Rc<Cell<Option<&'static str>>>,
+    /// Bytes that a tunnel's client sent.
+    pub bytes_in: u64,
+    /// Bytes of the answer so far.
+    pub bytes_out: u64,
+    /// The request's body, where it has one.
+    pub upload: Option<Rc<UploadState>>,
+    book: Rc<Book>,
+    began: Instant,
+    version: Version,
+    method: Method,
+    head: Option<Head>,
+    client: Option<IpAddr>,
+    route: Option<(RouteId, Arc<str>)>,
+    auth: Auth,
+    identity: Option<Arc<Identity>>,
+    refusal: Option<Refusal>,
+    status: StatusCode,
+    upstream: Option<(Duration, Arc<str>)>,
+    _busy: Busy,
+}
+
+impl Journal {
+    /// A request has arrived.
+    pub fn begin(book: Rc<Book>, busy: Busy, method: &Method, version: Version) -> Self {
+        Self {
+            id: RequestId::mint(),
+            kind: Kind::Http,
+            ending: Rc::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+            upload: None,
+            book,
+            began: Instant::now(),
+            version,
+            method: method.clone(),
+            head: None,
+            client: None,
+            route: None,
+            auth: Auth::None,
+            identity: None,
+            refusal: None,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            upstream: None,
+            _busy: busy,
+        }
+    }
+
+    /// Its route is known.
+    pub fn matched(&mut self, id: RouteId, name: &Arc<str>) {
+        self.route = Some((id, Arc::clone(name)));
+    }
+
+    /// Who calls is known, before it is decided what they may do.
+    pub fn identified(&mut self, caller: &Caller) {
+        (self.auth, self.identity) = match caller {
+            Caller::Guest => (Auth::Guest, None),
+            Caller::Known(identity) => (Auth::Authenticated, Some(Arc::clone(identity))),
+            Caller::Unverified(..) => (Auth::InvalidToken, None),
+        };
+    }
+
+    /// The upstream's first byte is here.
+    pub fn answered(&mut self, endpoint: &Arc<str>) {
+        self.upstream = Some((self.began.elapsed(), Arc::clone(endpoint)));
+    }
+
+    /// The version of HTTP that the client spoke.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Where a stream writes why it ended.
+    pub fn ending(&self) -> Rc<Cell<Option<&'static str>>> {
+        Rc::clone(&self.ending)
+    }
+
+    /// The worker's metric cells.
+    pub fn cells(&self) -> &Cells {
+        &self.book.cells
+    }
+
+    /// The request is refused; its answer follows.
+    pub fn refused(&mut self, refusal: Refusal) {
+        self.refusal = Some(refusal);
+    }
+
+    /// The head of the answer is known; the journal is told when its body ends.
+    pub fn tell_with(mut self, head: Option<Head>, response: Response<Body>) -> Response<Body> {
+        self.settle(head, response.status());
+        if let Body::Empty | Body::Full(_) = response.body() {
+            self.bytes_out = response.body().size_hint().exact().unwrap_or(0);
+            return response;
+        }
+        response.map(|inner| {
+            Body::stream(Told {
+                inner,
+                journal: self,
+            })
+        })
+    }
+
+    /// The head of the answer is known; whoever holds the journal says when it ends.
+    pub fn settle(&mut self, head: Option<Head>, status: StatusCode) {
+        self.client = head.as_ref().and_then(Head::client_address);
+        self.head = head;
+        self.status = status;
+        if self.kind != Kind::Http
+            && let Some((route, _)) = &self.route
+        {
+            self.book.cells.stream_open(*route, self.kind);
+        }
+    }
+
+    /// Bytes from the client, behind its head.
+    fn received(&self) -> u64 {
+        self.bytes_in + self.upload.as_ref().map_or(0, |upload| upload.bytes())
+    }
+
+    fn count(&self, duration: Duration) {
+        let cells = &self.book.cells;
+        let route = self
+            .route
+            .as_ref()
+            .map_or(RouteId::UNMATCHED, |(route, _)| *route);
+        cells.request(route, &self.method, self.status, duration);
+        cells.add(Total::BytesOut, self.bytes_out);
+        cells.add(Total::BytesIn, self.received());
+        if let Some((first_byte, _)) = &self.upstream {
+            cells.upstream(route, *first_byte);
+        }
+        if let Some(refusal) = self.refusal {
+            cells.refusal(refusal.word());
+        }
+        if self.kind != Kind::Http {
+            cells.stream_close(route, self.kind, self.ending.get().unwrap_or("finished"));
+        }
+    }
+
+    fn line(&self, duration: Duration) -> Line<'_> {
+        let identity = self.identity.as_deref();
+        Line {
+            request_id: self.id.as_str(),
+            kind: self.kind,
+            client: self.client,
+            protocol: self.version,
+            method: self.method.as_str(),
+            host: self.head.as_ref().map(|head| head.host().as_str()),
+            path: self.head.as_ref().map_or("", Head::logged_path),
+            route: self.route.as_ref().map(|(_, name)| &**name),
+            status: self.status.as_u16(),
+            auth: self.auth,
+            user_id: identity.map(|identity| &*identity.user_id),
+            email: identity.and_then(|identity| identity.email.as_deref()),
+            session_id: identity.and_then(|identity| identity.session_id.as_deref()),
+            issuer: identity.map(|identity| &*identity.issuer),
+            reason: self.refusal.map(Refusal::word),
+            bytes_in: self.received(),
+            bytes_out: self.bytes_out,
+            duration,
+            upstream: self.upstream.as_ref().map(|(first_byte, _)| *first_byte),
+            endpoint: self.upstream.as_ref().map(|(_, endpoint)| &**endpoint),
+            end: self.ending.get(),
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        let duration = self.began.elapsed();
+        self.count(duration);
+        let sink = &self.book.sink;
+        if sink.enabled() || (self.refusal.is_some() && sink.audits()) {
+            let line = self.line(duration);
+            sink.write(&line);
+            if self.refusal.is_some() {
+                sink.audit(&line);
+            }
+        }
+    }
+}
+
+/// A body that keeps the journal until its last byte.
+struct Told {
+    inner: Body,
+    journal: Journal,
+}
+
+impl HttpBody for Told {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.journal.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+            }
+            Poll::Ready(Some(Err(error))) => this.journal.ending.set(Some(error.word())),
+            Poll::Ready(None) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

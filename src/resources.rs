@@ -1,0 +1,118 @@
+//! What outlives a configuration, shared by all workers (`Resources`), and what one worker owns alone
+//! (`Desk`). Handed to the gate; decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::forward::http::Line;
+use crate::forward::pool::Pools;
+use crate::forward::upstream::Upstreams;
+use crate::identity::cache::LocalTokens;
+use crate::identity::jwks::JwksSources;
+use crate::journal::Book;
+use crate::observe::access::Sink;
+use crate::observe::metrics::Metrics;
+use crate::observe::readiness::Board;
+use crate::streams::Streams;
+
+/// What outlives a configuration: handed to every gate that is built.
+pub struct Resources {
+    /// Now.
+    pub clock: Clock,
+    /// Live streams.
+    pub streams: Arc<Streams>,
+    /// Upstreams, with their health.
+    pub upstreams: Upstreams,
+    /// Fetched keys.
+    pub jwks: JwksSources,
+    /// Counters and gauges.
+    pub metrics: Metrics,
+    /// Access and audit lines.
+    pub sink: Sink,
+    /// Which parts are ready.
+    pub board: Board,
+}
+
+impl Resources {
+    /// Resources for the workers that `config` asks for.
+    pub fn new(config: &Config, jwks: JwksSources, sink: Sink, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            streams: Streams::new(config.server.workers, clock.clone()),
+            upstreams: Upstreams::default(),
+            jwks,
+            metrics: Metrics::new(config.server.workers),
+            sink,
+            board: Board::default(),
+            clock,
+        })
+    }
+
+    /// Resources that fetch nothing and tell nobody: for `check`, `explain` and tests.
+    pub fn offline(clock: Clock) -> Self {
+        Self {
+            streams: Streams::new(1, clock.clone()),
+            upstreams: Upstreams::default(),
+            jwks: JwksSources::idle(clock.clone()),
+            metrics: Metrics::new(1),
+            sink: Sink::silent(),
+            board: Board::default(),
+            clock,
+        }
+    }
+}
+
+/// One worker's part: what it owns alone and nobody locks.
+pub struct Desk {
+    /// Upstream connections.
+    pub pools: Rc<Pools>,
+    /// Tokens that this worker has seen verified.
+    pub tokens: LocalTokens,
+    /// Tunnels under way: they outlive the connection that they came over.
+    pub tunnels: Rc<Cell<usize>>,
+    index: usize,
+    streams: Arc<Streams>,
+    metrics: Metrics,
+    book: RefCell<Rc<Book>>,
+}
+
+impl Desk {
+    /// The desk of the worker with this number.
+    pub fn new(resources: &Resources, config: &Config, index: usize) -> Self {
+        let book = Book {
+            cells: resources.metrics.worker(index),
+            sink: resources.sink.clone(),
+        };
+        Self {
+            pools: Rc::default(),
+            tokens: LocalTokens::new(config.tokens.worker_cache_size),
+            tunnels: Rc::default(),
+            index,
+            streams: Arc::clone(&resources.streams),
+            metrics: resources.metrics.clone(),
+            book: RefCell::new(Rc::new(book)),
+        }
+    }
+
+    /// From now on requests are told to `sink`, whose switches a reload may have turned.
+    pub fn tell_to(&self, sink: Sink) {
+        let cells = self.metrics.worker(self.index);
+        *self.book.borrow_mut() = Rc::new(Book { cells, sink });
+    }
+
+    /// Where requests are told to.
+    pub fn book(&self) -> Rc<Book> {
+        Rc::clone(&self.book.borrow())
+    }
+
+    /// The worker's side of a carriage.
+    pub fn line(&self) -> Line<'_> {
+        Line {
+            pools: &self.pools,
+            streams: &self.streams,
+            worker: self.index,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The admin listener's sockets; what is answered there is `admin`'s.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+
+use crate::admin;
+use crate::server::Station;
+
+/// Serves probes and metrics until the process ends.
+pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
+    // A slow client of the metrics page must not keep others from it, nor pile up.
+    let seats = Arc::new(tokio::sync::Semaphore::new(64));
+    loop {
+        let Ok((socket, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
+            continue;
+        };
+        let station = Arc::clone(&station);
+        tokio::task::spawn_local(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let station = Arc::clone(&station);
+                async move { Ok::<_, Infallible>(admin::respond(&station.admin, &request)) }
+            });
+            let served = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(Duration::from_secs(10))
+                .serve_connection(TokioIo::new(socket), service);
+            // A scraper that failed will come again.
+            let _ = served.await;
+            drop(seat);
+        });
+    }
+}

@@ -1,0 +1,193 @@
+//! One downstream connection: which HTTP it speaks, how long it may be silent, and how it drains.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use crate::body::Body;
+use crate::forward::pool::LocalExecutor;
+use crate::gate::Conn;
+use crate::request::peer::Peer;
+use crate::server::Worker;
+use crate::wire::Wire;
+use crate::wire::vitals::{Patience, Vitals, Watched};
+
+/// What a connection speaks.
+enum Spoken {
+    Http1,
+    Http2,
+}
+
+/// Serves a TCP connection until it ends, TLS and protocol choice included.
+pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
+    let Ok(address) = socket.peer_addr() else {
+        return;
+    };
+    // One small write must not wait for the client's acknowledgement of the last.
+    let _ = socket.set_nodelay(true);
+    let tls = worker.station.tls.load_full();
+    let patience = worker.patience();
+    let opened = tokio::time::timeout(patience.head, async {
+        match &tls {
+            Some(config) => accept_tls(Arc::clone(config), socket).await,
+            None => prior_knowledge(socket).await,
+        }
+    });
+    let Ok(Some((wire, spoken))) = opened.await else {
+        return;
+    };
+    let peer = Peer {
+        address: Some(address.ip().to_canonical()),
+        secure: tls.is_some(),
+    };
+    serve(worker, wire, spoken, peer).await;
+}
+
+/// Serves a connection over a unix socket: HTTP/1.1, from nobody in particular.
+pub async fn serve_unix(worker: Rc<Worker>, socket: tokio::net::UnixStream) {
+    let peer = Peer {
+        address: None,
+        secure: false,
+    };
+    serve(worker, Wire::Unix(socket), Spoken::Http1, peer).await;
+}
+
+async fn accept_tls(
+    config: Arc<rustls::ServerConfig>,
+    socket: TcpStream,
+) -> Option<(Wire, Spoken)> {
+    let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
+    let spoken = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => Spoken::Http2,
+        _ => Spoken::Http1,
+    };
+    Some((Wire::Tls(Box::new(stream.into())), spoken))
+}
+
+/// Tells HTTP/2 with prior knowledge (RFC 9113 §3.3) from HTTP/1.1 by the first bytes, without taking them.
+async fn prior_knowledge(socket: TcpStream) -> Option<(Wire, Spoken)> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = socket.peek(&mut first).await.ok()?;
+        if seen == 0 {
+            return None;
+        }
+        if seen == PREFACE.len() && first == PREFACE {
+            return Some((Wire::Tcp(socket), Spoken::Http2));
+        }
+        if !PREFACE.starts_with(&first[..seen]) {
+            return Some((Wire::Tcp(socket), Spoken::Http1));
+        }
+        // A part of the preface: the rest is on its way, and nothing tells when it is here, since
+        // peeking leaves the socket readable. The head's time limit bounds this.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
+    let vitals = Vitals::new();
+    let io = TokioIo::new(Watched::new(wire, Arc::clone(&vitals)));
+    let patience = worker.patience();
+    let drain = worker.drain.clone();
+    let conn = Rc::new(Conn {
+        desk: Rc::clone(&worker.desk),
+        peer,
+    });
+    let service = {
+        let vitals = Arc::clone(&vitals);
+        let worker = Rc::clone(&worker);
+        service_fn(move |request: Request<Incoming>| {
+            let busy = vitals.begin();
+            let gate = worker.gate();
+            let conn = Rc::clone(&conn);
+            async move {
+                let request = request.map(Body::Incoming);
+                Ok::<_, Infallible>(gate.handle(&conn, request, busy).await)
+            }
+        })
+    };
+    let settings = worker.gate();
+    let server = settings.server();
+    match spoken {
+        Spoken::Http1 => {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                .half_close(false)
+                .max_headers(server.max_headers + 1)
+                .max_buf_size(server.max_header_bytes.max(8192))
+                .serve_connection(io, service)
+                .with_upgrades();
+            drop(settings);
+            let connection = pin!(connection);
+            drive(
+                connection,
+                |it| it.graceful_shutdown(),
+                &vitals,
+                patience,
+                drain,
+            )
+            .await;
+        }
+        Spoken::Http2 => {
+            let mut builder = http2::Builder::new(LocalExecutor);
+            builder
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(server.max_concurrent_streams)
+                .max_header_list_size(u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX))
+                // Rapid reset and made-you-reset (CVE-2023-44487, CVE-2025-8671).
+                .max_pending_accept_reset_streams(20)
+                .max_local_error_reset_streams(64)
+                .keep_alive_interval(std::time::Duration::from_secs(30))
+                .keep_alive_timeout(std::time::Duration::from_secs(20));
+            if server.http2_websocket {
+                builder.enable_connect_protocol();
+            }
+            drop(settings);
+            let connection = pin!(builder.serve_connection(io, service));
+            drive(
+                connection,
+                |it| it.graceful_shutdown(),
+                &vitals,
+                patience,
+                drain,
+            )
+            .await;
+        }
+    }
+}
+
+/// Runs a connection to its end: the client's, the watchdog's, or the drain's.
+async fn drive<C, E>(
+    mut connection: Pin<&mut C>,
+    close: impl Fn(Pin<&mut C>),
+    vitals: &Vitals,
+    patience: Patience,
+    mut drain: tokio::sync::watch::Receiver<bool>,
+) where
+    C: Future<Output = Result<(), E>>,
+{
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            // Errors here are the client's: it left, or spoke no HTTP. hyper has answered what can be.
+            _ = connection.as_mut() => return,
+            () = vitals.expired(patience) => return,
+            _ = drain.wait_for(|draining| *draining), if !draining => {
+                draining = true;
+                close(connection.as_mut());
+            }
+        }
+    }
+}

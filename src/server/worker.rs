@@ -1,0 +1,226 @@
+//! A worker: one thread, one runtime, its own listeners, connections, pools and token cache.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+
+use crate::gate::Gate;
+use crate::resources::Desk;
+use crate::server::{Station, connection};
+use crate::wire::vitals::Patience;
+
+/// What one worker owns.
+pub struct Worker {
+    /// What all workers share.
+    pub station: Arc<Station>,
+    /// This worker's part of the gate: pools, token cache, metric cells.
+    pub desk: Rc<Desk>,
+    /// Turns true when the gateway drains.
+    pub drain: watch::Receiver<bool>,
+    gate: RefCell<(
+        Rc<Arc<Gate>>,
+        arc_swap::Cache<Arc<arc_swap::ArcSwap<Gate>>, Arc<Gate>>,
+    )>,
+}
+
+/// The sockets that one worker accepts from.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// TCP.
+    pub tcp: Vec<std::net::TcpListener>,
+    /// Unix.
+    pub unix: Vec<std::os::unix::net::UnixListener>,
+}
+
+/// Runs a worker on this thread until the drain is over and its last connection is gone.
+///
+/// # Errors
+/// When the runtime cannot be made or a socket cannot be used.
+pub fn run(
+    station: Arc<Station>,
+    index: usize,
+    sockets: Sockets,
+    drain: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Accepting and timers wait for at most so many wake-ups of streams.
+        .event_interval(61)
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let worker = Rc::new(Worker::new(station, index, drain));
+        let guests = Rc::new(Guests::default());
+        for socket in sockets.tcp {
+            let listener = TcpListener::from_std(socket)?;
+            tokio::task::spawn_local(accept_tcp(Rc::clone(&worker), listener, Rc::clone(&guests)));
+        }
+        for socket in sockets.unix {
+            let listener = UnixListener::from_std(socket)?;
+            tokio::task::spawn_local(accept_unix(
+                Rc::clone(&worker),
+                listener,
+                Rc::clone(&guests),
+            ));
+        }
+        tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        worker.drained(&guests).await;
+        Ok(())
+    })
+}
+
+impl Worker {
+    fn new(station: Arc<Station>, index: usize, drain: watch::Receiver<bool>) -> Self {
+        let mut cache = arc_swap::Cache::new(Arc::clone(&station.gate));
+        let gate = Rc::new(Arc::clone(cache.load()));
+        let desk = Rc::new(Desk::new(&station.resources, gate.config(), index));
+        desk.tell_to(gate.sink());
+        Self {
+            station,
+            desk,
+            drain,
+            gate: RefCell::new((gate, cache)),
+        }
+    }
+
+    /// The current gate. The pointer is checked without a write to anything that workers share, and the
+    /// clone is this thread's own.
+    pub fn gate(&self) -> Rc<Arc<Gate>> {
+        let (held, cache) = &mut *self.gate.borrow_mut();
+        let current = cache.load();
+        if !Arc::ptr_eq(held, current) {
+            *held = Rc::new(Arc::clone(current));
+            self.desk.tell_to(held.sink());
+        }
+        Rc::clone(held)
+    }
+
+    /// How long connections may be silent.
+    pub fn patience(&self) -> Patience {
+        let gate = self.gate();
+        let server = gate.server();
+        Patience {
+            head: server.header_timeout,
+            idle: server.idle_timeout,
+            send: server.send_timeout,
+        }
+    }
+
+    /// Resolves when the gateway drains and either no connection is left or the time is over.
+    async fn drained(&self, guests: &Guests) {
+        let mut drain = self.drain.clone();
+        let _ = drain.wait_for(|draining| *draining).await;
+        let limit = self.gate().server().drain_timeout;
+        let gone = async {
+            while guests.count.get() > 0 || self.desk.tunnels.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, gone).await;
+    }
+}
+
+/// Connections of this worker.
+#[derive(Default)]
+struct Guests {
+    count: std::cell::Cell<usize>,
+}
+
+/// Counts a connection, here and in the process, for as long as it lives.
+struct Seat {
+    guests: Rc<Guests>,
+    all: Arc<AtomicUsize>,
+}
+
+impl Seat {
+    /// `None` when the house is full.
+    fn take(worker: &Worker, guests: &Rc<Guests>) -> Option<Self> {
+        let all = Arc::clone(&worker.station.connections);
+        let seated = all.fetch_add(1, Ordering::Relaxed);
+        guests.count.set(guests.count.get() + 1);
+        let seat = Self {
+            guests: Rc::clone(guests),
+            all,
+        };
+        (seated < worker.gate().server().max_connections).then_some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+        self.guests.count.set(self.guests.count.get() - 1);
+    }
+}
+
+async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, guests: Rc<Guests>) {
+    let mut drain = worker.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = drain.wait_for(|draining| *draining) => return,
+        };
+        match accepted {
+            Err(error) => pause_after(&error).await,
+            Ok((socket, _)) => {
+                let Some(seat) = Seat::take(&worker, &guests) else {
+                    continue;
+                };
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve_tcp(worker, socket).await;
+                    drop(seat);
+                });
+            }
+        }
+    }
+}
+
+async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, guests: Rc<Guests>) {
+    let mut drain = worker.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = drain.wait_for(|draining| *draining) => return,
+        };
+        match accepted {
+            Err(error) => pause_after(&error).await,
+            Ok((socket, _)) => {
+                let Some(seat) = Seat::take(&worker, &guests) else {
+                    continue;
+                };
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    connection::serve_unix(worker, socket).await;
+                    drop(seat);
+                });
+            }
+        }
+    }
+}
+
+/// A client that left before it was accepted is nothing; running out of descriptors must not spin.
+async fn pause_after(error: &io::Error) {
+    if error.kind() != io::ErrorKind::ConnectionAborted {
+        tracing::warn!(%error, "a connection could not be accepted");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Closes upstream connections that have idled for too long.
+async fn sweep(worker: Rc<Worker>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let gate = worker.gate();
+        let now = Instant::now();
+        worker.desk.pools.sweep(|endpoint| {
+            let keep = gate.pool_idle_timeout(endpoint)?;
+            Some(now.checked_sub(keep).unwrap_or(now))
+        });
+    }
+}
