@@ -51,27 +51,32 @@ pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
         .context("the runtime could not be made")?;
-    let served = runtime.block_on(serve(&config, &key));
+    let served = runtime.block_on(serve(&config, &key, &args));
     studio.stop();
     served
 }
 
-/// Runs the gateway in this process, as `portcullis run` does.
-async fn serve(config: &str, key: &Key) -> anyhow::Result<ExitCode> {
+async fn serve(config: &str, key: &Key, args: &Demo) -> anyhow::Result<ExitCode> {
+    // Asked for before anything runs: a Ctrl-C must never find nobody listening.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let (sink, _lines) = Sink::start(std::io::stdout())?;
     let source = Source::Text(config.into(), PathBuf::from("demo.toml"));
-    let running = Running::start(source, Sink::silent()).await?;
+    let running = Running::start(source, sink).await?;
     let address = running
         .public
         .first()
-        .context("no address to listen on")?
-        .to_string();
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    if !address.ends_with(&format!(":{}", args.listen.port())) && args.listen.port() != 0 {
+        println!("Port {} is taken; here is a free one.", args.listen.port());
+    }
     print!("{}", instructions(&address, &key.tokens(&Clock::System)?));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    println!("\nStopping.");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
