@@ -1,7 +1,6 @@
 //! `portcullis demo`: the sample upstream, the gateway in front of it, and something to try on both.
 
-#![expect(clippy::print_stdout, reason = "the command line's output")]
-
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +40,7 @@ pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
     let key = Key::random().context("the machine gives no randomness")?;
     if args.print_config {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 8000));
-        print!("{}", key.config(args.listen, upstream));
+        say(&key.config(args.listen, upstream));
         return Ok(ExitCode::SUCCESS);
     }
     let _flush = log::start(log::Format::Human, args.log)?;
@@ -69,14 +68,18 @@ async fn serve(config: &str, key: &Key, args: &Demo) -> anyhow::Result<ExitCode>
         .map(ToString::to_string)
         .unwrap_or_default();
     if !address.ends_with(&format!(":{}", args.listen.port())) && args.listen.port() != 0 {
-        println!("Port {} is taken; here is a free one.", args.listen.port());
+        say(&format!(
+            "Port {} is taken; here is a free one.
+",
+            args.listen.port()
+        ));
     }
-    print!("{}", instructions(&address, &key.tokens(&Clock::System)?));
+    say(&instructions(&address, &key.tokens(&Clock::System)?));
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    println!("\nStopping.");
+    say("\nStopping.\n");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -129,6 +132,12 @@ fn free(wanted: SocketAddr) -> SocketAddr {
         Ok(_) => wanted,
         Err(_) => SocketAddr::new(wanted.ip(), 0),
     }
+}
+
+/// Prints; a reader that has gone away (`demo | head`) is no reason to fail.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn instructions(address: &str, tokens: &Value) -> String {

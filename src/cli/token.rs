@@ -158,8 +158,10 @@ impl Inspect {
         let token = read_token(&self.token)?;
         let now = Clock::System.now();
         let mut parts = token.split('.');
-        let header = decoded(parts.next().unwrap_or_default()).context("the header")?;
-        let claims = decoded(parts.next().unwrap_or_default()).context("the claims")?;
+        let header =
+            decoded(parts.next().unwrap_or_default()).context("the header cannot be read")?;
+        let claims =
+            decoded(parts.next().unwrap_or_default()).context("the claims cannot be read")?;
         println!("header  {}", serde_json::to_string_pretty(&header)?);
         println!("claims  {}", serde_json::to_string_pretty(&claims)?);
         for name in ["auth_time", "iat", "nbf", "exp"] {
@@ -247,8 +249,8 @@ fn read_token(argument: &str) -> anyhow::Result<String> {
 fn decoded(part: &str) -> anyhow::Result<Map<String, Value>> {
     let bytes = URL_SAFE_NO_PAD
         .decode(part.trim_end_matches('='))
-        .context("is not base64url")?;
-    serde_json::from_slice(&bytes).context("is not a JSON object")
+        .context("it is not base64url")?;
+    serde_json::from_slice(&bytes).context("it is not a JSON object")
 }
 
 /// A `NumericDate` for people: the date, and how far away it is.
