@@ -22,7 +22,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::Body;
 use crate::config::{self, Config};
 use crate::config::{Problem, Problems};
-use crate::forward::headers;
+use crate::forward::headers::{self, Forwarding};
 use crate::forward::http::{Carried, Exchange};
 use crate::forward::upstream::Upstream;
 use crate::identity::Caller;
@@ -60,6 +60,8 @@ pub struct Conn {
     pub desk: Rc<Desk>,
     /// Who connected.
     pub peer: Peer,
+    /// The same, as the upstream is told.
+    pub forwarding: Forwarding,
 }
 
 /// What is left of a request when its head has been read.
@@ -240,6 +242,7 @@ impl Gate {
         let permit = route.policy.decide(caller, place, head)?;
         let exchange = Exchange {
             head,
+            forwarding: &conn.forwarding,
             connection_id: found.params.decoded("connection_id").map(Cow::into_owned),
             offered_bearer: passing.offered_bearer,
             permit,

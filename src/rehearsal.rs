@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{HeaderMap, Request};
 
 use crate::config::{Config, Problem, Problems, Test, TestCaller};
+use crate::forward::headers::{Forwarding, Stamp};
 use crate::gate::Gate;
 use crate::identity::Caller;
 use crate::identity::verifier::Step;
@@ -52,9 +53,13 @@ impl<'g> Rehearsal<'g> {
         if let (Ok(permit), Some(head), Some((route, _))) =
             (&rehearsal.decision, &rehearsal.head, &rehearsal.route)
         {
+            let stamp = Stamp {
+                id: &RequestId::mint(),
+                forwarding: &Forwarding::from_peer(peer),
+            };
             route
                 .carriage
-                .dress(&mut parts.headers, head, permit, &RequestId::mint());
+                .dress(&mut parts.headers, head, permit, stamp);
             rehearsal.sent = parts.headers;
             rehearsal.target = parts.uri.to_string();
         }

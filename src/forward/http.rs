@@ -17,7 +17,7 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, HostHeader, OnDisconnect, Protocol};
 use crate::forward::fetch::{Fetch, Fetched};
-use crate::forward::headers::HeaderPlan;
+use crate::forward::headers::{Forwarding, HeaderPlan, Stamp};
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, drain};
 use crate::forward::sse;
@@ -26,7 +26,6 @@ use crate::forward::websocket::switch::{self, Switch};
 use crate::forward::websocket::{handshake, tunnel};
 use crate::journal::Journal;
 use crate::observe::Kind;
-use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::request::head::Head;
@@ -52,6 +51,8 @@ pub struct Carriage {
 pub struct Exchange<'r> {
     /// Its head, as it was judged.
     pub head: &'r Head,
+    /// Who forwarded it, as far as its connection tells.
+    pub forwarding: &'r Forwarding,
     /// The path's parameter of that name, percent-decoded, for a WebSocket's greeting.
     pub connection_id: Option<String>,
     /// The client offered `bearer` as subprotocol.
@@ -113,8 +114,8 @@ impl Carriage {
     }
 
     /// Makes the headers those that the upstream gets.
-    pub fn dress(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, id: &RequestId) {
-        self.plan.request(headers, head, permit, id);
+    pub fn dress(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, stamp: Stamp<'_>) {
+        self.plan.request(headers, head, permit, stamp);
     }
 
     /// Carries the request and brings the head of the answer; the body follows on its own.
@@ -182,12 +183,11 @@ impl Carriage {
     ) -> Request<Body> {
         let body = std::mem::take(&mut exchange.body);
         let parts = &mut *exchange.parts;
-        self.dress(
-            &mut parts.headers,
-            exchange.head,
-            &exchange.permit,
-            &journal.id,
-        );
+        let stamp = Stamp {
+            id: &journal.id,
+            forwarding: exchange.forwarding,
+        };
+        self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp);
         let mut request = Request::new(match &journal.upload {
             None => Body::Empty,
             Some(state) => {

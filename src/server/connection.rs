@@ -1,9 +1,12 @@
 //! One downstream connection: which HTTP it speaks, how long it may be silent, and how it drains.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -14,12 +17,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::body::Body;
+use crate::forward::headers::Forwarding;
 use crate::forward::pool::LocalExecutor;
 use crate::gate::Conn;
 use crate::request::peer::Peer;
 use crate::server::Worker;
 use crate::wire::Wire;
-use crate::wire::vitals::{Patience, Vitals, Watched};
+use crate::wire::vitals::{Verdict, Vitals, Watched};
 
 /// What a connection speaks.
 enum Spoken {
@@ -90,30 +94,33 @@ async fn prior_knowledge(socket: TcpStream) -> Option<(Wire, Spoken)> {
         }
         // A part of the preface: the rest is on its way, and nothing tells when it is here, since
         // peeking leaves the socket readable. The head's time limit bounds this.
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
-    let vitals = Vitals::new();
-    let io = TokioIo::new(Watched::new(wire, Arc::clone(&vitals)));
-    let patience = worker.patience();
-    let drain = worker.drain.clone();
+    let bed = worker.ward.admit();
+    if *worker.drain.borrow() {
+        return;
+    }
+    let io = TokioIo::new(Watched::new(wire, Arc::clone(&bed.vitals)));
     let conn = Rc::new(Conn {
         desk: Rc::clone(&worker.desk),
         peer,
+        forwarding: Forwarding::from_peer(peer),
     });
     let service = {
-        let vitals = Arc::clone(&vitals);
+        let vitals = Arc::clone(&bed.vitals);
         let worker = Rc::clone(&worker);
         service_fn(move |request: Request<Incoming>| {
             let busy = vitals.begin();
             let gate = worker.gate();
             let conn = Rc::clone(&conn);
-            async move {
+            // Boxed: hyper moves the future about, and this one is large.
+            Box::pin(async move {
                 let request = request.map(Body::Incoming);
                 Ok::<_, Infallible>(gate.handle(&conn, request, busy).await)
-            }
+            })
         })
     };
     let settings = worker.gate();
@@ -129,15 +136,7 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
                 .serve_connection(io, service)
                 .with_upgrades();
             drop(settings);
-            let connection = pin!(connection);
-            drive(
-                connection,
-                |it| it.graceful_shutdown(),
-                &vitals,
-                patience,
-                drain,
-            )
-            .await;
+            drive(pin!(connection), |it| it.graceful_shutdown(), &bed.vitals).await;
         }
         Spoken::Http2 => {
             let mut builder = http2::Builder::new(LocalExecutor);
@@ -148,46 +147,39 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
                 // Rapid reset and made-you-reset (CVE-2023-44487, CVE-2025-8671).
                 .max_pending_accept_reset_streams(20)
                 .max_local_error_reset_streams(64)
-                .keep_alive_interval(std::time::Duration::from_secs(30))
-                .keep_alive_timeout(std::time::Duration::from_secs(20));
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20));
             if server.http2_websocket {
                 builder.enable_connect_protocol();
             }
             drop(settings);
-            let connection = pin!(builder.serve_connection(io, service));
-            drive(
-                connection,
-                |it| it.graceful_shutdown(),
-                &vitals,
-                patience,
-                drain,
-            )
-            .await;
+            let connection = builder.serve_connection(io, service);
+            drive(pin!(connection), |it| it.graceful_shutdown(), &bed.vitals).await;
         }
     }
 }
 
-/// Runs a connection to its end: the client's, the watchdog's, or the drain's.
-async fn drive<C, E>(
-    mut connection: Pin<&mut C>,
-    close: impl Fn(Pin<&mut C>),
-    vitals: &Vitals,
-    patience: Patience,
-    mut drain: tokio::sync::watch::Receiver<bool>,
-) where
+/// Runs a connection to its end: the client's, the ward's, or the drain's.
+async fn drive<C, E>(mut connection: Pin<&mut C>, close: impl Fn(Pin<&mut C>), vitals: &Vitals)
+where
     C: Future<Output = Result<(), E>>,
 {
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            biased;
-            // Errors here are the client's: it left, or spoke no HTTP. hyper has answered what can be.
-            _ = connection.as_mut() => return,
-            () = vitals.expired(patience) => return,
-            _ = drain.wait_for(|draining| *draining), if !draining => {
-                draining = true;
-                close(connection.as_mut());
-            }
+    let (mut listens, mut draining) = (false, false);
+    poll_fn(|cx| {
+        if !listens {
+            vitals.listen(cx);
+            listens = true;
         }
-    }
+        if vitals.verdict() == Verdict::Drain && !draining {
+            draining = true;
+            close(connection.as_mut());
+        }
+        // Errors here are the client's: it left, or spoke no HTTP. hyper has answered what can be.
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending if vitals.verdict() == Verdict::Dead => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::gate::Gate;
 use crate::resources::Desk;
 use crate::server::{Station, connection};
-use crate::wire::vitals::Patience;
+use crate::wire::vitals::{Patience, Ward};
 
 /// What one worker owns.
 pub struct Worker {
@@ -23,6 +23,8 @@ pub struct Worker {
     pub desk: Rc<Desk>,
     /// Turns true when the gateway drains.
     pub drain: watch::Receiver<bool>,
+    /// Its downstream connections.
+    pub ward: Rc<Ward>,
     gate: RefCell<(
         Rc<Arc<Gate>>,
         arc_swap::Cache<Arc<arc_swap::ArcSwap<Gate>>, Arc<Gate>>,
@@ -69,6 +71,9 @@ pub fn run(
             ));
         }
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        let patient = Rc::clone(&worker);
+        let rounds = Rc::clone(&worker.ward).rounds(move || patient.patience());
+        tokio::task::spawn_local(rounds);
         worker.drained(&guests).await;
         Ok(())
     })
@@ -84,6 +89,7 @@ impl Worker {
             station,
             desk,
             drain,
+            ward: Ward::open(),
             gate: RefCell::new((gate, cache)),
         }
     }
@@ -115,6 +121,7 @@ impl Worker {
     async fn drained(&self, guests: &Guests) {
         let mut drain = self.drain.clone();
         let _ = drain.wait_for(|draining| *draining).await;
+        self.ward.drain();
         let limit = self.gate().server().drain_timeout;
         let gone = async {
             while guests.count.get() > 0 || self.desk.tunnels.get() > 0 {

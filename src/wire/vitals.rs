@@ -1,30 +1,57 @@
-//! Signs of life of one downstream connection, and the verdict when it has none: heads that dribble in,
-//! connections that idle, clients that stop reading. One timer for a connection, moved lazily, costs a
-//! request two stores; hyper's own header timer would cost it an allocation and a timer entry.
+//! Signs of life of the downstream connections of one worker, and the verdict on those that show none: heads
+//! that dribble in, connections that idle, clients that stop reading. The worker makes a round every half
+//! second; a connection has no timer of its own and a request costs it a few plain stores. (hyper's own
+//! header timer costs an allocation and a timer entry for each request, and cannot tell idling from dribbling.)
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::wire::Wire;
 
-/// Signs of life, shared by the socket, the service and the watchdog of one connection. They run on one
-/// thread; hyper wants its socket `Send`, hence atomics (relaxed: plain loads and stores).
+/// The connections of one worker.
+pub struct Ward {
+    beds: RefCell<Slab<Arc<Vitals>>>,
+    clock: Arc<Ticks>,
+}
+
+/// Milliseconds since the ward was opened, as of its last round. Never 0, which means "not at all".
+#[derive(Debug)]
+struct Ticks(AtomicU64);
+
+/// Signs of life, shared by the socket, the service and the ward. All on one thread; hyper wants its socket
+/// `Send`, hence atomics (relaxed: plain loads and stores).
 #[derive(Debug)]
 pub struct Vitals {
-    born: Instant,
+    clock: Arc<Ticks>,
     /// When the first byte after the last answer came; 0: none yet.
     head_since: AtomicU64,
     idle_since: AtomicU64,
     /// Since when the client takes no bytes; 0: it does.
     stalled_since: AtomicU64,
     in_flight: AtomicU32,
+    verdict: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes on.
+    Live,
+    /// It ends when its requests have.
+    Drain,
+    /// It is cut.
+    Dead,
 }
 
 /// How long each kind of silence may last.
@@ -38,20 +65,83 @@ pub struct Patience {
     pub send: Duration,
 }
 
+/// A connection's place in the ward.
+pub struct Bed {
+    ward: Rc<Ward>,
+    key: usize,
+    /// Its signs of life.
+    pub vitals: Arc<Vitals>,
+}
+
 /// A request under way; the connection is idle again when the last one is dropped.
 #[derive(Debug)]
 pub struct Busy(Arc<Vitals>);
 
+impl Ward {
+    /// The time between two rounds: how late a verdict can be.
+    pub const ROUND: Duration = Duration::from_millis(500);
+
+    /// An empty ward.
+    pub fn open() -> Rc<Self> {
+        Rc::new(Self {
+            beds: RefCell::default(),
+            clock: Arc::new(Ticks(AtomicU64::new(1))),
+        })
+    }
+
+    /// Takes a new connection in.
+    pub fn admit(self: &Rc<Self>) -> Bed {
+        let vitals = Arc::new(Vitals::new(Arc::clone(&self.clock)));
+        let key = self.beds.borrow_mut().insert(Arc::clone(&vitals));
+        Bed {
+            ward: Rc::clone(self),
+            key,
+            vitals,
+        }
+    }
+
+    /// Makes rounds for as long as the worker lives; `patience` may change with a reload.
+    pub async fn rounds(self: Rc<Self>, patience: impl Fn() -> Patience) {
+        let opened = Instant::now();
+        loop {
+            tokio::time::sleep(Self::ROUND).await;
+            let now = opened.elapsed().as_millis() as u64 + 1;
+            self.clock.0.store(now, Ordering::Relaxed);
+            let patience = patience();
+            for (_, vitals) in self.beds.borrow().iter() {
+                if vitals.deadline(patience) <= now {
+                    vitals.judge(Verdict::Dead);
+                }
+            }
+        }
+    }
+
+    /// Tells every connection to end when its requests have.
+    pub fn drain(&self) {
+        for (_, vitals) in self.beds.borrow().iter() {
+            vitals.judge(Verdict::Drain);
+        }
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        self.ward.beds.borrow_mut().try_remove(self.key);
+    }
+}
+
 impl Vitals {
-    /// A connection that was just accepted.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            born: Instant::now(),
+    fn new(clock: Arc<Ticks>) -> Self {
+        let now = clock.0.load(Ordering::Relaxed);
+        Self {
+            clock,
             head_since: AtomicU64::new(0),
-            idle_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(now),
             stalled_since: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
-        })
+            verdict: AtomicU8::new(Verdict::Live as u8),
+            waker: Mutex::default(),
+        }
     }
 
     /// A head has arrived whole.
@@ -62,39 +152,51 @@ impl Vitals {
         Busy(Arc::clone(self))
     }
 
-    fn now(&self) -> u64 {
-        // Never 0, which means "not at all".
-        self.born.elapsed().as_millis() as u64 + 1
-    }
-
-    /// Resolves when patience has run out.
-    pub async fn expired(&self, patience: Patience) {
-        loop {
-            let now = self.now();
-            let deadline = self.deadline(patience);
-            if deadline <= now {
-                return;
-            }
-            let soonest = patience.head.min(patience.idle).min(patience.send);
-            let wait = Duration::from_millis(deadline - now).min(soonest);
-            tokio::time::sleep(wait.max(Duration::from_millis(10))).await;
+    /// The verdict so far.
+    pub fn verdict(&self) -> Verdict {
+        match self.verdict.load(Ordering::Relaxed) {
+            live if live == Verdict::Live as u8 => Verdict::Live,
+            drain if drain == Verdict::Drain as u8 => Verdict::Drain,
+            _ => Verdict::Dead,
         }
     }
 
-    /// When the present silence ends the connection, in milliseconds since birth.
+    /// Asks to be woken when the verdict changes. Once for a task: it keeps its waker.
+    pub fn listen(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        *waker = Some(cx.waker().clone());
+    }
+
+    fn judge(&self, verdict: Verdict) {
+        if self.verdict() as u8 >= verdict as u8 {
+            return;
+        }
+        self.verdict.store(verdict as u8, Ordering::Relaxed);
+        let waker = self
+            .waker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.0.load(Ordering::Relaxed)
+    }
+
+    /// When the present silence ends the connection, by the ward's clock.
     fn deadline(&self, patience: Patience) -> u64 {
         let after = |since: u64, limit: Duration| since.saturating_add(limit.as_millis() as u64);
-        let stalled = self.stalled_since.load(Ordering::Relaxed);
-        let stalled = if stalled == 0 {
-            u64::MAX
-        } else {
-            after(stalled, patience.send)
+        let stalled = match self.stalled_since.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            since => after(since, patience.send),
         };
         if self.in_flight.load(Ordering::Relaxed) > 0 {
             return stalled;
         }
-        let head = self.head_since.load(Ordering::Relaxed);
-        let silent = match head {
+        let silent = match self.head_since.load(Ordering::Relaxed) {
             0 => after(self.idle_since.load(Ordering::Relaxed), patience.idle),
             since => after(since, patience.head),
         };
@@ -192,6 +294,8 @@ impl AsyncWrite for Watched {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
 
     const PATIENCE: Patience = Patience {
@@ -200,42 +304,68 @@ mod tests {
         send: Duration::from_secs(60),
     };
 
-    fn seconds(vitals: &Vitals) -> u64 {
-        vitals.born.elapsed().as_secs()
+    /// Seconds until the verdict, rounds being made.
+    async fn verdict_after(bed: &Bed) -> u64 {
+        let start = Instant::now();
+        let vitals = &bed.vitals;
+        let dead = poll_fn(|cx| {
+            vitals.listen(cx);
+            match vitals.verdict() {
+                Verdict::Live => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
+        });
+        tokio::select! {
+            () = Rc::clone(&bed.ward).rounds(|| PATIENCE) => unreachable!("rounds never end"),
+            () = dead => start.elapsed().as_secs(),
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_connection_ends_after_the_idle_time() {
-        let vitals = Vitals::new();
-        vitals.expired(PATIENCE).await;
-        assert_eq!(seconds(&vitals), 75);
+        assert_eq!(verdict_after(&Ward::open().admit()).await, 75);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_dribbles_in_ends_after_the_head_time() {
-        let vitals = Vitals::new();
-        vitals.head_since.store(1, Ordering::Relaxed);
-        vitals.expired(PATIENCE).await;
-        assert_eq!(seconds(&vitals), 15);
+        let bed = Ward::open().admit();
+        bed.vitals.head_since.store(1, Ordering::Relaxed);
+        assert_eq!(verdict_after(&bed).await, 15);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_under_way_may_be_silent_for_as_long_as_it_takes() {
-        let vitals = Vitals::new();
-        let busy = vitals.begin();
-        let waited = tokio::time::timeout(Duration::from_secs(3600), vitals.expired(PATIENCE));
+        let bed = Ward::open().admit();
+        let busy = bed.vitals.begin();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), verdict_after(&bed));
         assert!(waited.await.is_err());
         drop(busy);
-        vitals.expired(PATIENCE).await;
-        assert_eq!(seconds(&vitals), 3675);
+        assert_eq!(verdict_after(&bed).await, 75);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_stops_reading_is_given_up() {
-        let vitals = Vitals::new();
-        let _busy = vitals.begin();
-        vitals.stalled_since.store(1, Ordering::Relaxed);
-        vitals.expired(PATIENCE).await;
-        assert_eq!(seconds(&vitals), 60);
+        let bed = Ward::open().admit();
+        let _busy = bed.vitals.begin();
+        bed.vitals.stalled_since.store(1, Ordering::Relaxed);
+        assert_eq!(verdict_after(&bed).await, 60);
+    }
+
+    #[test]
+    fn a_drain_is_told_once_and_never_taken_back() {
+        let ward = Ward::open();
+        let bed = ward.admit();
+        ward.drain();
+        assert_eq!(bed.vitals.verdict(), Verdict::Drain);
+        bed.vitals.judge(Verdict::Dead);
+        ward.drain();
+        assert_eq!(bed.vitals.verdict(), Verdict::Dead);
+    }
+
+    #[test]
+    fn a_connection_leaves_the_ward_when_it_ends() {
+        let ward = Ward::open();
+        drop(ward.admit());
+        assert!(ward.beds.borrow().is_empty());
     }
 }

@@ -73,7 +73,11 @@ fn forward(sent: &[(&str, &str)], caller: Caller, peer: &str, more: &str) -> Hea
     let head = Head::read(&mut parts, peer, &HeadRules::build(&config.server)).unwrap();
     let plan = HeaderPlan::build(&config.routes[0], &config.identity);
     let id = RequestId::adopt("our-id").unwrap();
-    plan.request(&mut parts.headers, &head, &Permit::for_test(caller), &id);
+    let stamp = Stamp {
+        id: &id,
+        forwarding: &Forwarding::from_peer(head.peer()),
+    };
+    plan.request(&mut parts.headers, &head, &Permit::for_test(caller), stamp);
     parts.headers
 }
 
