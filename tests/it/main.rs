@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod harness;
+
 mod config;
 mod documents;
+mod downstream;
+mod layers;
+mod upstreams;
 mod vectors;
