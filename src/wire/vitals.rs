@@ -22,6 +22,7 @@ use crate::wire::Wire;
 pub struct Ward {
     beds: RefCell<Slab<Arc<Vitals>>>,
     clock: Arc<Ticks>,
+    opened: Instant,
 }
 
 /// Milliseconds since the ward was opened, as of its last round. Never 0, which means "not at all".
@@ -86,6 +87,7 @@ impl Ward {
         Rc::new(Self {
             beds: RefCell::default(),
             clock: Arc::new(Ticks(AtomicU64::new(1))),
+            opened: Instant::now(),
         })
     }
 
@@ -102,10 +104,9 @@ impl Ward {
 
     /// Makes rounds for as long as the worker lives; `patience` may change with a reload.
     pub async fn rounds(self: Rc<Self>, patience: impl Fn() -> Patience) {
-        let opened = Instant::now();
         loop {
             tokio::time::sleep(Self::ROUND).await;
-            let now = opened.elapsed().as_millis() as u64 + 1;
+            let now = self.opened.elapsed().as_millis() as u64 + 1;
             self.clock.0.store(now, Ordering::Relaxed);
             let patience = patience();
             for (_, vitals) in self.beds.borrow().iter() {
