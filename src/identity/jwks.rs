@@ -3,7 +3,7 @@
 //! own key is unknown. `jwks_fetch.rs` speaks HTTP, `jwks_copy.rs` keeps the copy on disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -20,18 +20,43 @@ use crate::identity::keyset::KeySet;
 /// fetches again what it has nor forgets it.
 #[derive(Debug)]
 pub struct JwksSources {
-    fetcher: Option<(Handle, reqwest::Client)>,
+    fetcher: Option<Fetcher>,
     clock: Clock,
     known: Mutex<Vec<Weak<Jwks>>>,
 }
 
+/// Where fetches run, and the one client for them. It is made when the first source is named: reading the
+/// machine's root certificates takes longer than all the rest of a start.
+#[derive(Debug)]
+struct Fetcher {
+    runtime: Handle,
+    client: OnceLock<Option<reqwest::Client>>,
+}
+
+impl Fetcher {
+    /// `None` where none can be made, which is logged: then keys never arrive.
+    fn client(&self) -> Option<reqwest::Client> {
+        let made = self.client.get_or_init(|| {
+            let client = client();
+            client
+                .inspect_err(|error| tracing::error!(%error, "keys cannot be fetched"))
+                .ok()
+        });
+        made.clone()
+    }
+}
+
 impl JwksSources {
     /// Fetches on `runtime`, which must outlive the workers and drive I/O and time.
-    pub fn fetching(runtime: Handle, clock: Clock) -> Result<Self, FetchError> {
-        Ok(Self {
-            fetcher: Some((runtime, client()?)),
+    pub fn fetching(runtime: Handle, clock: Clock) -> Self {
+        let fetcher = Fetcher {
+            runtime,
+            client: OnceLock::new(),
+        };
+        Self {
+            fetcher: Some(fetcher),
             ..Self::idle(clock)
-        })
+        }
     }
 
     /// Never fetches: for `check` and `explain`, which see the copies on disk at most.
@@ -52,11 +77,11 @@ impl JwksSources {
         if let Some(jwks) = live.find(|jwks| jwks.settings == *settings) {
             return jwks;
         }
-        let client = self.fetcher.as_ref().map(|(_, client)| client.clone());
+        let client = self.fetcher.as_ref().and_then(Fetcher::client);
         let jwks = Arc::new(Jwks::open(settings.clone(), client, self.clock.clone()));
         known.push(Arc::downgrade(&jwks));
-        if let Some((runtime, _)) = &self.fetcher {
-            runtime.spawn(Jwks::run(Arc::downgrade(&jwks)));
+        if let Some(fetcher) = &self.fetcher {
+            fetcher.runtime.spawn(Jwks::run(Arc::downgrade(&jwks)));
         }
         jwks
     }

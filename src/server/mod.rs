@@ -89,9 +89,6 @@ pub enum StartError {
     /// The certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
-    /// The client that fetches keys cannot be made.
-    #[error(transparent)]
-    Fetch(#[from] crate::identity::jwks_fetch::FetchError),
     /// The operating system refused a thread or a socket.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -128,7 +125,7 @@ impl Running {
             false => None,
         };
         let clock = Clock::System;
-        let jwks = JwksSources::fetching(Handle::current(), clock.clone())?;
+        let jwks = JwksSources::fetching(Handle::current(), clock.clone());
         let resources = Resources::new(&config, jwks, sink, clock);
         let gate = Gate::build(config, &resources)?;
         crate::rehearsal::run_tests(&gate)?;

@@ -1,6 +1,7 @@
 //! The change of protocol on both sides: what the upstream is asked, what the client is answered, and the
 //! tunnel that runs once both connections have let go of HTTP.
 
+use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::OnUpgrade;
@@ -94,26 +95,20 @@ impl Switch {
             }
         };
         let upstream = match upstream.downcast::<TokioIo<Wire>>() {
-            Ok(parts) => Side {
-                io: parts.io.into_inner(),
-                early: parts.read_buf,
-            },
+            Ok(parts) => side(parts.io.into_inner(), &parts.read_buf),
             Err(_) => return,
         };
         // The socket itself where there is one: a tunnel through hyper's wrapper would cost a box and a
         // buffer for as long as it lives.
         let carried = match client.downcast::<TokioIo<Watched>>() {
             Ok(parts) => {
-                let client = Side {
-                    io: parts.io.into_inner(),
-                    early: parts.read_buf,
-                };
+                let client = side(parts.io.into_inner(), &parts.read_buf);
                 carry(client, upstream, self.membership, self.plan).await
             }
             Err(client) => {
                 let client = Side {
                     io: TokioIo::new(client),
-                    early: bytes::Bytes::new(),
+                    early: Bytes::new(),
                 };
                 carry(client, upstream, self.membership, self.plan).await
             }
@@ -122,6 +117,13 @@ impl Switch {
         journal.bytes_in = carried.from_client;
         journal.bytes_out = carried.from_upstream;
     }
+}
+
+/// What hyper had read ahead is copied out of its buffer, even where that is nothing: the empty remainder of a
+/// buffer keeps all its 8 KiB alive, for as long as the tunnel lives.
+fn side<T>(io: T, read_ahead: &[u8]) -> Side<T> {
+    let early = Bytes::copy_from_slice(read_ahead);
+    Side { io, early }
 }
 
 struct Carry {

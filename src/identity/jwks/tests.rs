@@ -99,7 +99,7 @@ impl Answer {
 }
 
 fn sources() -> JwksSources {
-    JwksSources::fetching(Handle::current(), Clock::manual(NOW)).unwrap()
+    JwksSources::fetching(Handle::current(), Clock::manual(NOW))
 }
 
 /// Waits for the end of the fetch with this ordinal.

@@ -375,7 +375,7 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
 async fn fetching(source: &Source) -> Verifier {
     let clock = Clock::manual(NOW);
     let runtime = tokio::runtime::Handle::current();
-    let sources = JwksSources::fetching(runtime, clock.clone()).unwrap();
+    let sources = JwksSources::fetching(runtime, clock.clone());
     let keys = config::KeySource::JwksUrl(source.settings());
     let verifier = build_with(&[issuer("one", Algorithm::ES256, keys)], &clock, &sources);
     fetched(jwks_of(&verifier.issuers[0]).unwrap(), 1).await;
