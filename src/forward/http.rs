@@ -212,15 +212,10 @@ impl Carriage {
         line: Line<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
-        let (mut head, body) = fetched.response.into_parts();
-        if !is_framed_once(&head.headers) {
-            return Err(Refusal::UpstreamFailed);
-        }
+        let (mut head, relay) = open(fetched, self.upstream.config.idle_timeout)?;
+        let streaming = is_stream(&head);
         self.plan.response(&mut head.headers);
         head.extensions.clear();
-        let streaming = head.status == StatusCode::OK && sse::is_event_stream(&head.headers);
-        let idle = (!streaming).then_some(self.upstream.config.idle_timeout);
-        let relay = Relay::new(Body::Incoming(body), fetched.connection, idle);
         let body = match self.on_disconnect {
             OnDisconnect::Cancel => relay.into_body(),
             OnDisconnect::Finish => Body::stream(Persistent(Some(relay.into_body()))),
@@ -297,14 +292,35 @@ enum Switching {
     Other,
 }
 
+/// An answer's head, and its body under watch.
+fn open(fetched: Fetched, idle: Duration) -> Result<(http::response::Parts, Relay), Refusal> {
+    let (head, body) = fetched.response.into_parts();
+    if !is_framed_once(&head.headers) {
+        return Err(Refusal::UpstreamFailed);
+    }
+    let idle = (!is_stream(&head)).then_some(idle);
+    let relay = Relay::new(Body::Incoming(body), fetched.connection, idle);
+    Ok((head, relay))
+}
+
+/// Whether the answer is an event stream, which may be silent for as long as its own limit says.
+fn is_stream(head: &http::response::Parts) -> bool {
+    head.status == StatusCode::OK && sse::is_event_stream(&head.headers)
+}
+
 /// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that
-/// connection might be somebody else's.
+/// connection might be somebody else's. hyper takes lists of equal lengths and of codings.
 fn is_framed_once(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
-    match (lengths.next(), lengths.next()) {
-        (None, _) => true,
-        (Some(_), None) => !chunked,
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => true,
+        (Some(length), None) => {
+            lengths.next().is_none() && length.as_bytes().iter().all(u8::is_ascii_digit)
+        }
+        (None, Some(coding)) => {
+            codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
         (Some(_), Some(_)) => false,
     }
 }
@@ -313,9 +329,12 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 /// end, so that the upstream's work is not cut off.
 async fn finish(fetch: Fetch, request: Request<Body>) -> Result<Fetched, Refusal> {
     let (tell, told) = tokio::sync::oneshot::channel();
+    let idle = fetch.upstream.config.idle_timeout;
     tokio::task::spawn_local(async move {
-        if let Err(Ok(unheard)) = tell.send(fetch.run(request).await) {
-            drain(Body::Incoming(unheard.response.into_body())).await;
+        if let Err(Ok(unheard)) = tell.send(fetch.run(request).await)
+            && let Ok((_, relay)) = open(unheard, idle)
+        {
+            drain(relay.into_body()).await;
         }
     });
     told.await.unwrap_or(Err(Refusal::Internal))

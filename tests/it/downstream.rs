@@ -13,11 +13,24 @@ async fn echo() -> Upstream {
         .await
 }
 
-/// A request over HTTP/2 on an open connection.
-async fn over_http2(io: impl crate::harness::peer::Duplex + 'static, path: &str) -> String {
+pub type Http2 = hyper::client::conn::http2::SendRequest<crate::harness::upstream::Sent>;
+
+/// A client that speaks HTTP/2 on an open connection.
+async fn http2_over(io: impl crate::harness::peer::Duplex + 'static) -> Http2 {
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
-    let (mut sender, connection) = soon(builder.handshake(TokioIo::new(io))).await.unwrap();
+    let (sender, connection) = soon(builder.handshake(TokioIo::new(io))).await.unwrap();
     tokio::spawn(connection);
+    sender
+}
+
+/// A client that speaks HTTP/2 with prior knowledge.
+pub async fn http2(address: std::net::SocketAddr) -> Http2 {
+    let socket = soon(tokio::net::TcpStream::connect(address)).await;
+    http2_over(socket.unwrap()).await
+}
+
+/// A request over HTTP/2, and its answer's body.
+async fn ask(sender: &mut Http2, path: &str) -> String {
     let request = Request::get(format!("http://here{path}")).body(empty());
     let answer = soon(sender.send_request(request.unwrap())).await.unwrap();
     assert_eq!(answer.version(), Version::HTTP_2);
@@ -74,10 +87,8 @@ async fn each_pipelined_request_is_judged_on_its_own() {
 async fn http2_is_told_from_http1_by_its_first_bytes() {
     let upstream = echo().await;
     let gateway = Gateway::start(&Setup::simple(&upstream.url)).await;
-    let socket = tokio::net::TcpStream::connect(gateway.address)
-        .await
-        .unwrap();
-    assert_eq!(over_http2(socket, "/a").await, "/a");
+    let mut client = http2(gateway.address).await;
+    assert_eq!(ask(&mut client, "/a").await, "/a");
     assert_eq!(gateway.get("/b").await.text(), "/b");
 }
 
@@ -134,7 +145,8 @@ async fn tls_serves_what_the_client_prefers() {
     let plain = tls::connect(gateway.address, &authority, b"http/1.1").await;
     assert_eq!(Peer::over(plain.unwrap()).get("/a").await.text(), "/a");
     let modern = tls::connect(gateway.address, &authority, b"h2").await;
-    assert_eq!(over_http2(modern.unwrap(), "/b").await, "/b");
+    let mut modern = http2_over(modern.unwrap()).await;
+    assert_eq!(ask(&mut modern, "/b").await, "/b");
 }
 
 #[tokio::test]

@@ -4,9 +4,12 @@
 
 mod harness;
 
+mod bodies;
 mod config;
 mod documents;
 mod downstream;
+mod framing;
 mod layers;
+mod leaving;
 mod upstreams;
 mod vectors;
