@@ -263,6 +263,10 @@ impl HttpBody for EventStream {
             Phase::Opening => {
                 this.phase = Phase::Live;
                 this.sent = Instant::now();
+                if this.settings.sse.heartbeat.is_none() {
+                    // Comments are switched off for clients that take them for errors, such as gradio_client.
+                    return this.poll_live(cx);
+                }
                 Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(event::GREETING)))))
             }
             Phase::Live | Phase::Ending(..) => this.poll_live(cx),

@@ -108,7 +108,7 @@ impl Scene {
 fn plain() -> Settings {
     Settings {
         sse: config::Sse {
-            heartbeat: None,
+            heartbeat: Some(NEVER),
             enrich: Enrich::None,
             enrich_fields: vec![("user_id".into(), ClaimPath([Box::from("sub")].into()))],
             on_reject: SseReject::Status,
@@ -133,6 +133,9 @@ fn beating(seconds: u64) -> Settings {
 }
 
 const LONG: usize = 70 * 1024;
+
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(30 * 86_400);
 
 #[tokio::test(start_paused = true)]
 async fn whole_events_pass_as_they_come_and_a_part_is_held() {
@@ -247,6 +250,16 @@ async fn heartbeats_fill_silence_at_event_boundaries() {
     scene.say("\n\n");
     assert_eq!(scene.read().await, "\n\n");
     assert_eq!(scene.read().await, ": ping\n\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_heartbeats_there_is_no_comment_at_all() {
+    let mut settings = plain();
+    settings.sse.heartbeat = None;
+    let mut scene = Scene::new(settings, known(1000));
+    assert!(scene.is_silent().await);
+    scene.say("data: 1\n\n");
+    assert_eq!(scene.read().await, "data: 1\n\n");
 }
 
 #[tokio::test(start_paused = true)]
