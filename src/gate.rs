@@ -209,7 +209,11 @@ impl Gate {
             }
             Ok(Carried::Tunnel(response, tunnel)) => {
                 journal.settle(Some(head), response.status());
-                tokio::task::spawn_local(tunnel.run(journal));
+                let place = conn.desk.enter_tunnel();
+                tokio::task::spawn_local(async move {
+                    tunnel.run(journal).await;
+                    drop(place);
+                });
                 response
             }
             Err(refusal) => {

@@ -64,6 +64,15 @@ impl Resources {
     }
 }
 
+/// One tunnel under way, counted until it is dropped.
+pub struct InTunnel(Rc<Cell<usize>>);
+
+impl Drop for InTunnel {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
 /// One worker's part: what it owns alone and nobody locks.
 pub struct Desk {
     /// Upstream connections.
@@ -71,7 +80,7 @@ pub struct Desk {
     /// Tokens that this worker has seen verified.
     pub tokens: LocalTokens,
     /// Tunnels under way: they outlive the connection that they came over.
-    pub tunnels: Rc<Cell<usize>>,
+    tunnels: Rc<Cell<usize>>,
     index: usize,
     streams: Arc<Streams>,
     metrics: Metrics,
@@ -96,6 +105,11 @@ impl Desk {
         }
     }
 
+    /// How many tunnels are under way.
+    pub fn tunnels(&self) -> usize {
+        self.tunnels.get()
+    }
+
     /// From now on requests are told to `sink`, whose switches a reload may have turned.
     pub fn tell_to(&self, sink: Sink) {
         let cells = self.metrics.worker(self.index);
@@ -105,6 +119,12 @@ impl Desk {
     /// Where requests are told to.
     pub fn book(&self) -> Rc<Book> {
         Rc::clone(&self.book.borrow())
+    }
+
+    /// Counts a tunnel for as long as it lives, so that a drain waits for it.
+    pub fn enter_tunnel(&self) -> InTunnel {
+        self.tunnels.set(self.tunnels.get() + 1);
+        InTunnel(Rc::clone(&self.tunnels))
     }
 
     /// The worker's side of a carriage.

@@ -124,7 +124,7 @@ impl Worker {
         self.ward.drain();
         let limit = self.gate().server().drain_timeout;
         let gone = async {
-            while guests.count.get() > 0 || self.desk.tunnels.get() > 0 {
+            while guests.count.get() > 0 || self.desk.tunnels() > 0 {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
