@@ -5,7 +5,8 @@
 //! 3. `Sources::take` — the credential, taken out (`request/credential.rs`); two: 400
 //! 4. `Verifier::identify` — who calls (`identity/`)
 //! 5. `Policy::decide` — a `Permit`, else 401, 403 (`policy.rs`)
-//! 6. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504
+//! 6. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
+//!    `Face::serve` — the gateway's own answer (`faces/`)
 //!
 //! and one journal entry in the end (`journal.rs`). Holds no rule of its own.
 
@@ -22,11 +23,14 @@ use hyper::upgrade::OnUpgrade;
 use crate::body::Body;
 use crate::config::{self, Config};
 use crate::config::{Problem, Problems};
+use crate::faces::Call;
 use crate::forward::headers::{self, Forwarding};
-use crate::forward::http::{Carried, Exchange};
+use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
 use crate::identity::Caller;
+use crate::identity::assertion::Seal;
 use crate::identity::cache::LocalTokens;
+use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
 use crate::journal::Journal;
 use crate::observe::access::{Sink, Switches};
@@ -38,7 +42,7 @@ use crate::request::head::{Head, HeadRules};
 use crate::request::peer::Peer;
 use crate::resources::{Desk, Resources};
 use crate::route::router::{Conflict, Match, Router};
-use crate::route::{Refused, Route};
+use crate::route::{Materials, Refused, Route, Target};
 use crate::streams::{End, Member, Verdict};
 use crate::wire::vitals::Busy;
 
@@ -82,14 +86,21 @@ impl Gate {
     /// used.
     pub fn build(config: Config, resources: &Resources) -> Result<Self, Problems> {
         let blame = Blame(config.files.first().map(PathBuf::as_path));
-        let router = Router::build(&config.routes)
+        let all = [&config.routes[..], &config.own].concat();
+        let router = Router::build(&all)
             .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
         let verifier = Verifier::build(&config, &resources.jwks, resources.clock.clone())
             .map_err(|error| blame.one(&error))?;
-        let routes = config
-            .routes
+        let seal = seal(&config, resources)
+            .map_err(|(line, error)| blame.all([(line, error.to_string(), MEND_KEY.to_owned())]))?;
+        let materials = Materials {
+            config: &config,
+            resources,
+            seal: seal.as_ref(),
+        };
+        let routes = all
             .iter()
-            .map(|route| Route::build(route, &config, resources).map(Arc::new))
+            .map(|route| Route::build(route, &materials).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(|error| blame.one(&error))?;
         Ok(Self {
@@ -147,8 +158,8 @@ impl Gate {
     /// Every upstream that a route leads to, once.
     pub fn upstreams(&self) -> Vec<&Arc<Upstream>> {
         let mut upstreams: Vec<&Arc<Upstream>> = Vec::new();
-        for route in &self.routes {
-            let upstream = route.carriage.upstream();
+        let carriages = self.routes.iter().filter_map(|route| route.carriage());
+        for upstream in carriages.map(Carriage::upstream) {
             if !upstreams.iter().any(|known| Arc::ptr_eq(known, upstream)) {
                 upstreams.push(upstream);
             }
@@ -244,6 +255,18 @@ impl Gate {
         let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
+        let carriage = match &route.target {
+            Target::Upstream(carriage) => carriage,
+            Target::Face(face) => {
+                let call = Call {
+                    head,
+                    permit,
+                    id: &journal.id,
+                    body: std::mem::take(&mut passing.body),
+                };
+                return face.serve(call).await.map(Carried::Answer);
+            }
+        };
         let exchange = Exchange {
             head,
             forwarding: &conn.forwarding,
@@ -254,10 +277,7 @@ impl Gate {
             body: std::mem::take(&mut passing.body),
             downstream: &mut passing.downstream,
         };
-        route
-            .carriage
-            .carry(exchange, conn.desk.line(), journal)
-            .await
+        carriage.carry(exchange, conn.desk.line(), journal).await
     }
 
     /// Who calls: by a verified token, by a bad one, or by none.
@@ -342,6 +362,27 @@ impl Gate {
             .collect()
     }
 }
+
+/// What assertions are signed with, where `[assertion]` says so; its line, where its key cannot be used.
+fn seal(config: &Config, resources: &Resources) -> Result<Option<Seal>, (usize, KeyringError)> {
+    let Some(assertion) = &config.assertion else {
+        return Ok(None);
+    };
+    let (pem, kid) = (assertion.key.expose(), assertion.key_id.as_deref());
+    let key = SigningKey::pem(assertion.algorithm, pem, kid);
+    let key = key.map_err(|error| (assertion.line, error))?;
+    let keyring = Arc::new(Keyring::new(key, &[]));
+    let header = &config.identity.assertion_header;
+    Ok(Some(Seal::new(
+        keyring,
+        resources.clock.clone(),
+        assertion,
+        header,
+    )))
+}
+
+const MEND_KEY: &str = "[assertion] `algorithm` must be that of the key: P-256 for ES256, RSA of 2048 bits or \
+                        more for RS256, Ed25519 for EdDSA";
 
 /// Turns what only shows at the build into problems of the file.
 struct Blame<'c>(Option<&'c Path>);

@@ -12,6 +12,7 @@ pub mod rehearsal;
 pub mod gate;
 pub mod route;
 pub mod resources;
+pub mod faces;
 pub mod forward;
 pub mod streams;
 pub mod journal;

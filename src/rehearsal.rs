@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::request::credential::{Credential, Found, Place};
 use crate::request::head::Head;
 use crate::request::peer::Peer;
-use crate::route::Route;
+use crate::route::{Route, Target};
 
 /// What was found on the way, as far as the request came.
 pub struct Rehearsal<'g> {
@@ -50,20 +50,27 @@ impl<'g> Rehearsal<'g> {
             target: String::new(),
         };
         rehearsal.decision = rehearsal.walk(gate, &mut parts, peer, caller);
+        if let Err(refusal) = rehearsal.send(parts, peer) {
+            rehearsal.decision = Err(refusal);
+        }
+        rehearsal
+    }
+
+    /// What would go upstream.
+    fn send(&mut self, mut parts: Parts, peer: Peer) -> Result<(), Refusal> {
         if let (Ok(permit), Some(head), Some((route, _))) =
-            (&rehearsal.decision, &rehearsal.head, &rehearsal.route)
+            (&self.decision, &self.head, &self.route)
+            && let Some(carriage) = route.carriage()
         {
             let stamp = Stamp {
                 id: &RequestId::mint(),
                 forwarding: &Forwarding::from_peer(peer),
             };
-            route
-                .carriage
-                .dress(&mut parts.headers, head, permit, stamp);
-            rehearsal.sent = parts.headers;
-            rehearsal.target = parts.uri.to_string();
+            carriage.dress(&mut parts.headers, head, permit, stamp)?;
+            self.sent = parts.headers;
+            self.target = parts.uri.to_string();
         }
-        rehearsal
+        Ok(())
     }
 
     fn walk(
@@ -89,7 +96,11 @@ impl<'g> Rehearsal<'g> {
             Some(caller) => (caller, Some(Place::Bearer)),
             None => (self.caller(gate, route, taken.found), place),
         };
-        route.policy.decide(caller, place, &head)
+        let permit = route.policy.decide(caller, place, &head)?;
+        if let Target::Face(face) = &route.target {
+            face.check(&head)?;
+        }
+        Ok(permit)
     }
 
     fn caller(&mut self, gate: &Gate, route: &Route, found: Found) -> Caller {

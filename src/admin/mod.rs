@@ -5,9 +5,10 @@ use std::net::Ipv6Addr;
 
 use http::header::{self, HeaderValue};
 use http::uri::Authority;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 
 use crate::body::Body;
+use crate::faces::page;
 use crate::observe::exposition;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
@@ -27,37 +28,15 @@ pub struct Admin {
 pub fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Body> {
     let answer = check_caller(request).and_then(|()| match request.uri().path() {
         "/metrics" => {
-            let page = admin.metrics.render();
-            read_only(request).map(|()| page_of(exposition::CONTENT_TYPE, StatusCode::OK, page))
+            let text = admin.metrics.render();
+            Ok(page::page(exposition::CONTENT_TYPE, StatusCode::OK, text))
         }
-        _ => probe(&admin.board, request).unwrap_or(Err(Refusal::RouteNotFound)),
+        "/healthz" => Ok(page::healthz()),
+        "/readyz" => Ok(page::readyz(&admin.board)),
+        _ => Err(Refusal::RouteNotFound),
     });
+    let answer = answer.and_then(|page| page::read_only(request.method()).map(|()| page));
     finish(request, answer)
-}
-
-/// Answers a probe on the public listener (`public_probes`), where any `Host` may ask. `None`: the path is
-/// no probe's.
-pub fn respond_to_probe<B>(board: &Board, request: &Request<B>) -> Option<Response<Body>> {
-    probe(board, request).map(|answer| finish(request, answer))
-}
-
-fn probe<B>(board: &Board, request: &Request<B>) -> Option<Result<Response<Body>, Refusal>> {
-    let (status, text) = match request.uri().path() {
-        "/healthz" => (StatusCode::OK, r#"{"status":"ok"}"#.to_owned()),
-        "/readyz" => match board.render() {
-            (true, text) => (StatusCode::OK, text),
-            (false, text) => (StatusCode::SERVICE_UNAVAILABLE, text),
-        },
-        _ => return None,
-    };
-    Some(read_only(request).map(|()| page_of(JSON, status, text)))
-}
-
-fn read_only<B>(request: &Request<B>) -> Result<(), Refusal> {
-    match *request.method() {
-        Method::GET | Method::HEAD => Ok(()),
-        _ => Err(Refusal::MethodRefused),
-    }
 }
 
 /// Refuses what a page in a browser could send. After DNS rebinding such a page reaches this listener under
@@ -107,26 +86,10 @@ fn is_local(authority: &Authority) -> bool {
     }
 }
 
-fn page_of(content_type: &'static str, status: StatusCode, text: String) -> Response<Body> {
-    let length = HeaderValue::from(text.len());
-    let mut response = Response::new(Body::full(text));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::CONTENT_LENGTH, length);
-    response
-}
-
 /// The answer or the refusal; to HEAD without its body.
 fn finish<B>(request: &Request<B>, answer: Result<Response<Body>, Refusal>) -> Response<Body> {
     match answer {
-        Ok(mut response) => {
-            if request.method() == Method::HEAD {
-                *response.body_mut() = Body::Empty;
-            }
-            response
-        }
+        Ok(response) => page::for_method(request.method(), response),
         Err(refusal) => {
             let id = RequestId::mint();
             let wanted = Wanted {
@@ -140,8 +103,6 @@ fn finish<B>(request: &Request<B>, answer: Result<Response<Body>, Refusal>) -> R
         }
     }
 }
-
-const JSON: &str = "application/json; charset=utf-8";
 
 #[cfg(test)]
 mod tests;

@@ -125,19 +125,3 @@ fn a_page_of_any_origin_is_refused() {
         assert_eq!(status(&admin(), request), 403, "{origin:?}");
     }
 }
-
-#[test]
-fn a_public_probe_minds_no_host_and_knows_no_metrics() {
-    let board = Board::default();
-    let public = |target: &str| {
-        let request = Request::get(target)
-            .header(header::HOST, "example.com")
-            .body(())
-            .expect("a request");
-        respond_to_probe(&board, &request).map(|response| response.status().as_u16())
-    };
-    assert_eq!(public("/healthz"), Some(200));
-    assert_eq!(public("/readyz"), Some(200));
-    assert_eq!(public("/metrics"), None);
-    assert_eq!(public("/"), None);
-}

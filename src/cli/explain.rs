@@ -98,11 +98,14 @@ fn print(rehearsal: &Rehearsal<'_>) {
     match &rehearsal.route {
         None => println!("route       none"),
         Some((route, params)) => {
-            println!(
-                "route       {} -> upstream {}",
-                route.name,
-                route.carriage.upstream().config.name
-            );
+            match route.carriage() {
+                Some(carriage) => println!(
+                    "route       {} -> upstream {}",
+                    route.name,
+                    carriage.upstream().config.name
+                ),
+                None => println!("route       {} -> the gateway itself", route.name),
+            }
             for (name, value) in params {
                 println!("            {{{name}}} = {value}");
             }
@@ -127,8 +130,12 @@ fn print(rehearsal: &Rehearsal<'_>) {
         ),
         Ok(permit) => {
             println!("decision    passes as {:?}", permit.status());
-            println!("upstream    {}", rehearsal.target);
-            print_headers(&rehearsal.sent);
+            if rehearsal.target.is_empty() {
+                println!("answer      by the gateway itself");
+            } else {
+                println!("upstream    {}", rehearsal.target);
+                print_headers(&rehearsal.sent);
+            }
         }
     }
 }
@@ -138,6 +145,8 @@ fn print_headers(headers: &HeaderMap) {
         // A route with `credentials = "pass"` sends them on; they are not for the terminal.
         let shown = match name.as_str() {
             "authorization" | "cookie" | "token" | "x-session-token" => "***".into(),
+            // So is an assertion: it was signed for real.
+            _ if value.is_sensitive() => "***".into(),
             _ => String::from_utf8_lossy(value.as_bytes()),
         };
         println!("            {name}: {shown}");

@@ -11,8 +11,8 @@ use super::raw::Table;
 use super::source::Tree;
 use super::units;
 use super::{
-    Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, headers,
-    issuer, pattern, route, secrets, trial, upstream,
+    Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, assertion,
+    headers, issuer, own, pattern, route, secrets, trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -37,18 +37,28 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let sources = credentials(top.table("credentials"));
     let tokens = tokens(top.table("tokens"));
     let issuers = issuer::issuers(&mut top);
-    let identity = headers::identity(top.table("identity"), &sources, &issuers);
+    let (assertion, assertion_header) = assertion::assertion(top.table("assertion"));
+    let identity = top.table("identity");
+    let identity = headers::identity(identity, (&sources, assertion_header), &issuers);
     let upstreams = upstream::upstreams(&mut top);
     let common = route::Common {
         max_body: server.max_body,
         errors,
         sources: &sources,
         identity: &identity,
+        own: own::Own::of(&server, assertion.as_ref()),
+        signs: assertion.is_some(),
         issuers: &issuers,
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
-    let tests = trial::trials(&mut top, &issuers, &routes);
+    let own = own::routes(&top, &common);
+    let known: Vec<&str> = routes
+        .iter()
+        .chain(&own)
+        .map(|route| &*route.name)
+        .collect();
+    let tests = trial::trials(&mut top, &issuers, &known);
     Config {
         server,
         admin,
@@ -56,6 +66,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         errors,
         sources,
         identity,
+        assertion,
         tokens,
         issuers: issuers.into_values(),
         upstreams: upstreams
@@ -64,6 +75,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
             .map(|(_, upstream)| upstream)
             .collect(),
         routes,
+        own,
         tests,
         files: Vec::new(),
         warnings: Vec::new(),
@@ -105,6 +117,7 @@ fn server(mut table: Table<'_>) -> Server {
         mount: table
             .text("mount", pattern::mount)
             .unwrap_or_else(|| "/_portcullis".into()),
+        verify: table.flag("verify").unwrap_or(false),
         watch: table.flag("watch").unwrap_or(true),
         tls: server_tls(tls_table).filter(|_| tls),
         max_concurrent_streams: http2

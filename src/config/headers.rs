@@ -98,10 +98,10 @@ const DECISIVE: [&str; 4] = [
     "x-session-id",
 ];
 
-/// Reads `[identity]`.
+/// Reads `[identity]`. The assertion's header is one of the gateway's own as well.
 pub(super) fn identity(
     mut table: Table<'_>,
-    sources: &[Source],
+    (sources, assertion_header): (&[Source], HeaderName),
     issuers: &Named<Issuer>,
 ) -> IdentityHeaders {
     let trusting = issuers.iter().all(|(_, issuer)| issuer.trust_user_metadata);
@@ -125,6 +125,7 @@ pub(super) fn identity(
     let identity = IdentityHeaders {
         status_header: status.unwrap_or(HeaderName::from_static("x-auth-status")),
         request_id_header: request_id.unwrap_or(HeaderName::from_static("x-request-id")),
+        assertion_header,
         headers,
     };
     names_are_apart(&table, &identity, sources);
@@ -157,7 +158,8 @@ fn identity_header(
     }
 }
 
-fn own_header(text: &str) -> Result<HeaderName, Wrong> {
+/// The name of a header that only the gateway sets.
+pub(super) fn own_header(text: &str) -> Result<HeaderName, Wrong> {
     let name = units::header_name(text)?;
     if is_reserved(&name) {
         return Err(Wrong::new(
@@ -183,7 +185,7 @@ fn names_are_apart(table: &Table<'_>, identity: &IdentityHeaders, sources: &[Sou
             table.problem(
                 "headers",
                 &format!("the header {name} has two meanings"),
-                "give identity headers, status_header, request_id_header and token headers names of their own",
+                "give identity headers, status_header, request_id_header, the assertion's and token headers names of their own",
             );
         }
         seen.push(name);

@@ -3,10 +3,12 @@
 //! every `Problem` at once. `config/portcullis.toml`
 //! documents every key; the names here are the names there. Opens no socket.
 
+mod assertion;
 mod check;
 mod headers;
 mod issuer;
 mod named;
+mod own;
 mod pattern;
 mod problem;
 mod raw;
@@ -78,10 +80,14 @@ pub struct Config {
     /// `[credentials] sources`.
     pub sources: Vec<Source>,
     pub identity: IdentityHeaders,
+    /// `None`: nothing is signed.
+    pub assertion: Option<Assertion>,
     pub tokens: Tokens,
     pub issuers: Vec<Issuer>,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
+    /// Routes of no `[[route]]`: the gateway's own calls on the public listener.
+    pub own: Vec<Route>,
     pub tests: Vec<Test>,
     /// Every file that was read for this configuration, to be watched: the config itself, keys, certificates.
     pub files: Vec<PathBuf>,
@@ -111,6 +117,7 @@ pub struct Server {
     pub public_probes: bool,
     /// Begins with `/`, ends without.
     pub mount: Box<str>,
+    pub verify: bool,
     pub watch: bool,
     pub tls: Option<ServerTls>,
     pub max_concurrent_streams: u32,
@@ -193,6 +200,8 @@ pub struct IdentityHeaders {
     pub status_header: HeaderName,
     /// Carries the request id.
     pub request_id_header: HeaderName,
+    /// Carries the signed assertion; nobody else may send it, also where nothing is signed.
+    pub assertion_header: HeaderName,
     /// Header and claim, defaults merged in.
     pub headers: Vec<(HeaderName, ClaimPath)>,
 }
@@ -200,10 +209,42 @@ pub struct IdentityHeaders {
 impl IdentityHeaders {
     /// The names of all headers that only the gateway may set.
     pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        [&self.status_header, &self.request_id_header]
-            .into_iter()
-            .chain(self.headers.iter().map(|(name, _)| name))
+        let fixed = [
+            &self.status_header,
+            &self.request_id_header,
+            &self.assertion_header,
+        ];
+        let claims = self.headers.iter().map(|(name, _)| name);
+        fixed.into_iter().chain(claims)
     }
+}
+
+/// `[assertion]`: what the gateway signs for upstreams. The key file was readable and a PEM private key at
+/// check; whether it fits the algorithm is seen where keys are built.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Assertion {
+    /// The line of `key_file`.
+    pub line: usize,
+    /// The private key as PEM text.
+    pub key: Secret<Arc<str>>,
+    /// ES256, RS256 or EdDSA.
+    pub algorithm: Algorithm,
+    /// `None`: the key's thumbprint (RFC 7638).
+    pub key_id: Option<Box<str>>,
+    pub issuer: Box<str>,
+    /// Whole seconds, at least one.
+    pub ttl: u64,
+    pub bind: Bind,
+    pub well_known: bool,
+}
+
+/// `bind` of `[assertion]`: what an assertion is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum Bind {
+    User,
+    Request,
 }
 
 /// A claim by its path of members: `user_metadata.username`. Never empty.
@@ -289,6 +330,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `None`: never ejected.
     pub eject: Option<Eject>,
+    /// Whether its routes send it a signed assertion, unless they say otherwise.
+    pub assertion: bool,
     pub tls: UpstreamTls,
 }
 
@@ -367,10 +410,11 @@ pub struct Route {
     pub path: PathPattern,
     /// `None`: any but TRACE and CONNECT.
     pub methods: Option<Vec<Method>>,
-    /// The index in `Config::upstreams`.
-    pub upstream: usize,
+    pub target: Target,
     pub auth: Auth,
     pub on_invalid: OnInvalid,
+    /// Whether the upstream gets a signed assertion.
+    pub assertion: bool,
     pub credentials: Credentials,
     pub sources: Vec<Source>,
     /// Indexes in `Config::issuers`; `None`: all.
@@ -389,6 +433,30 @@ pub struct Route {
     pub headers: HeaderRules,
     pub sse: Sse,
     pub websocket: Websocket,
+}
+
+/// Where a route leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the upstream at this index of `Config::upstreams`.
+    Upstream(usize),
+    /// To the gateway itself.
+    Own(OwnCall),
+}
+
+/// What the gateway answers itself on the public listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnCall {
+    /// `/healthz`: alive.
+    Healthz,
+    /// `/readyz`: ready, part by part.
+    Readyz,
+    /// `<mount>/verify`: who calls, for another proxy.
+    Verify,
+    /// `<mount>/jwks.json`: the public keys that assertions are verified with.
+    Jwks,
+    /// Everything else under the mount: nothing is there, and none of it is an upstream's.
+    Nothing,
 }
 
 /// A path pattern, split at slashes: `/a/{id}/{*rest}`. Never empty: `/` is one empty literal, and `/a/` ends in one.

@@ -32,6 +32,11 @@ impl<'c> Table<'c> {
         Self::new(report, (String::new(), String::new()), (0, tree))
     }
 
+    /// A table that the file does not have, at `path` of the schema: every key is its default.
+    pub(super) fn nothing(&self, path: &str) -> Self {
+        Self::new(self.report, (String::new(), path.to_owned()), (0, &EMPTY))
+    }
+
     fn new(
         report: &'c Report,
         (label, path): (String, String),

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::check::{self, seconds};
 use super::named::{self, Named};
+use super::own::{self, Own};
 use super::raw::Table;
 use super::units::{self, Wrong};
 use super::{
     Auth, ClaimPath, Condition, ConditionTest, Credentials, Enrich, Errors, HostHeader,
-    IdentityHeaders, Issuer, OnDisconnect, OnInvalid, Route, Source, Sse, SseReject, Upstream,
-    Websocket, WebsocketReject, headers, pattern,
+    IdentityHeaders, Issuer, OnDisconnect, OnInvalid, PathPattern, Route, Source, Sse, SseReject,
+    Target, Upstream, Websocket, WebsocketReject, headers, pattern,
 };
 
 /// What a route takes from the rest of the file.
@@ -21,6 +22,9 @@ pub(super) struct Common<'c> {
     pub(super) identity: &'c IdentityHeaders,
     pub(super) issuers: &'c Named<Issuer>,
     pub(super) upstreams: &'c Named<(usize, Upstream)>,
+    pub(super) own: Own,
+    /// There is a key to sign assertions with.
+    pub(super) signs: bool,
 }
 
 /// Reads every `[[route]]`.
@@ -49,6 +53,14 @@ pub(super) fn routes(top: &mut Table<'_>, common: &Common<'_>) -> Vec<Route> {
         routes.extend(route(&mut table, common, (name, upstream)));
     }
     for (at, (line, upstream)) in common.upstreams.iter() {
+        if upstream.assertion && !common.signs {
+            let what = format!(
+                "[upstream \"{}\"] `assertion` needs a key to sign with",
+                upstream.name
+            );
+            let mend = "add [assertion] with a key_file";
+            top.report.problem(*line, what, mend);
+        }
         if any && !used[at] {
             let what = format!("[upstream \"{}\"] has no route", upstream.name);
             let mend = "add a [[route]] to it, or remove it";
@@ -74,6 +86,24 @@ fn route(
 ) -> Option<Route> {
     let path = table.text("path", pattern::path);
     table.require("path", "\"/…\"");
+    let target = Target::Upstream(upstream.unwrap_or_default());
+    let path = path.unwrap_or_else(|| PathPattern(Vec::new()));
+    own::keep_apart(table, &common.own, &path);
+    let route = self::common(table, common, (name.unwrap_or_default(), (path, target)));
+    makes_sense(table, common, &route);
+    Some(route)
+}
+
+/// Reads everything but name, path and target.
+pub(super) fn common(
+    table: &mut Table<'_>,
+    common: &Common<'_>,
+    (name, (path, target)): (Box<str>, (PathPattern, Target)),
+) -> Route {
+    let upstream = match target {
+        Target::Upstream(upstream) => common.upstreams.get(upstream).map(|(_, it)| it),
+        Target::Own(_) => None,
+    };
     let auths = [
         ("public", Auth::Public),
         ("optional", Auth::Optional),
@@ -90,17 +120,18 @@ fn route(
         ("upstream", HostHeader::Upstream),
     ];
     let first_byte_timeout = table.duration("first_byte_timeout");
-    let route = Route {
-        name: Arc::from(name.unwrap_or_default()),
+    Route {
+        name: Arc::from(name),
         line: table.line,
         host: table.text("host", units::host),
-        path: path.unwrap_or_else(|| super::PathPattern(Vec::new())),
+        path,
         methods: methods(table),
-        upstream: upstream.unwrap_or_default(),
+        target,
         auth: table.choice("auth", &auths).unwrap_or(Auth::Required),
         on_invalid: table
             .choice("on_invalid", &on_invalids)
             .unwrap_or(OnInvalid::Guest),
+        assertion: assertion(table, common, upstream),
         credentials: table
             .choice("credentials", &credentials)
             .unwrap_or(Credentials::Strip),
@@ -119,7 +150,7 @@ fn route(
             .size("max_body", 0..=1 << 40)
             .unwrap_or(common.max_body),
         first_byte_timeout: first_byte_timeout
-            .or_else(|| Some(common.upstreams.get(upstream?)?.1.first_byte_timeout))
+            .or_else(|| Some(upstream?.first_byte_timeout))
             .unwrap_or(seconds(60)),
         on_disconnect: table
             .choice("on_disconnect", &on_disconnects)
@@ -131,9 +162,17 @@ fn route(
         headers: headers::rules(table.table("headers"), common.identity),
         sse: sse(table.table("sse")),
         websocket: websocket(table.table("websocket")),
-    };
-    makes_sense(table, common, &route);
-    Some(route)
+    }
+}
+
+/// Whether the route's upstream gets an assertion: as the route says, else as the upstream does.
+fn assertion(table: &mut Table<'_>, common: &Common<'_>, upstream: Option<&Upstream>) -> bool {
+    let stated = table.flag("assertion");
+    if stated == Some(true) && !common.signs {
+        let what = "`assertion` needs a key to sign with";
+        table.problem("assertion", what, "add [assertion] with a key_file");
+    }
+    stated.unwrap_or_else(|| upstream.is_some_and(|upstream| upstream.assertion))
 }
 
 fn methods(table: &mut Table<'_>) -> Option<Vec<http::Method>> {
@@ -165,6 +204,14 @@ fn makes_sense(table: &Table<'_>, common: &Common<'_>, route: &Route) {
                 table.problem(key, &what, "set auth = \"required\", or remove it");
             }
         }
+    }
+    if route.auth == Auth::Public && route.assertion && table.has("assertion") {
+        let what = "`assertion` has nobody to speak of: a public route knows no caller";
+        table.problem(
+            "assertion",
+            what,
+            "remove it, or set auth = \"optional\" or \"required\"",
+        );
     }
     if route.auth != Auth::Public && common.issuers.len() == 0 {
         let what = "this route needs tokens, but there is no [[issuer]]";

@@ -241,6 +241,12 @@ pub(super) fn private_key(
     }
 }
 
+/// The text of a file with a PEM private key that nobody else can open.
+pub(super) fn signing_key(report: &Report, name: &str) -> Result<Secret<Arc<str>>, Wrong> {
+    private_key(report, name)?;
+    secret_file(report, name).map(|text| Secret::new(text.into()))
+}
+
 /// Whether `key` is the one of the first certificate in `chain`, as far as can be told.
 pub(super) fn is_pair(chain: &str, key: PrivateKeyDer<'static>) -> bool {
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())

@@ -332,6 +332,112 @@ fn what_is_doubtful_is_a_warning() {
 }
 
 #[test]
+fn no_route_stands_where_the_gateway_answers_itself() {
+    for (head, path, words) in [
+        (
+            "",
+            "/_portcullis/verify",
+            "lies under `mount`, \"/_portcullis\"",
+        ),
+        ("", "/_Portcullis/{*rest}", "lies under `mount`"),
+        ("mount = \"/gate/own\"", "/gate/own", "lies under `mount`"),
+        (
+            "public_probes = true",
+            "/healthz",
+            "the gateway's own /healthz",
+        ),
+        (
+            "public_probes = true",
+            "/Readyz/",
+            "the gateway's own /readyz",
+        ),
+    ] {
+        let text = format!(
+            "[server]\n{head}\n{}",
+            MINIMAL.replace("/api/v1/generate/{*rest}", path)
+        );
+        let problems = check(&text).map(|_| ()).unwrap_err();
+        let line = text
+            .lines()
+            .position(|line| line.starts_with("path"))
+            .unwrap()
+            + 1;
+        assert!(problems.0[0].what.contains(words), "{problems}");
+        assert_eq!(problems.0[0].line, line, "{problems}");
+        assert!(!problems.0[0].mend.is_empty());
+    }
+    for path in ["/_portcullisx", "/{*rest}", "/healthz"] {
+        check(&MINIMAL.replace("/api/v1/generate/{*rest}", path)).unwrap();
+    }
+}
+
+#[test]
+fn what_assertions_need_is_named() {
+    for (old, new, words) in [
+        (
+            TO,
+            "upstream = \"app\"\nassertion = true",
+            "`assertion` needs a key to sign with",
+        ),
+        (
+            ENDPOINTS,
+            "endpoints = [\"http://127.0.0.1:1\"]\nassertion = true",
+            "[upstream \"app\"] `assertion` needs",
+        ),
+        (
+            TO,
+            "upstream = \"app\"\nauth = \"public\"\nassertion = true",
+            "a public route knows no caller",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\n[[issuer]]",
+            "[assertion] `key_file` is missing",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\nkey_file = \"nowhere.pem\"\n[[issuer]]",
+            "cannot be read",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\nalgorithm = \"HS256\"\n[[issuer]]",
+            "`algorithm`: \"HS256\" is not a word",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\nttl = \"2h\"\n[[issuer]]",
+            "`ttl` must be whole seconds",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\nheader = \"x-user-id\"\n[[issuer]]",
+            "the header x-user-id has two meanings",
+        ),
+        (
+            "[[issuer]]",
+            "[assertion]\nheader = \"Cookie\"\n[[issuer]]",
+            "a header with a meaning of its own",
+        ),
+        (
+            TO,
+            "upstream = \"app\"\nheaders.request_set = { x_portcullis_assertion = \"a\" }",
+            "is an identity header",
+        ),
+    ] {
+        let shown = check(&MINIMAL.replacen(old, new, 1))
+            .map(|_| ())
+            .unwrap_err()
+            .to_string();
+        assert!(shown.contains(words), "{new}\n{shown}");
+    }
+    let none = "[server]\nverify = true\n[[upstream]]\nname = \"app\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
+                [[route]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nauth = \"public\"\n";
+    let shown = check(none).map(|_| ()).unwrap_err().to_string();
+    assert!(shown.contains("[server] `verify` needs tokens"), "{shown}");
+}
+
+#[test]
 fn route_defaults_come_from_the_rest_of_the_file() {
     let text = format!(
         "[server]\nmax_body = \"1MiB\"\n[errors]\nstyle = \"detail\"\nlanguage = \"zh\"\n{}",

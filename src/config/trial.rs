@@ -7,12 +7,12 @@ use http::{HeaderName, HeaderValue, Method};
 use super::named::Named;
 use super::raw::{Table, suggest};
 use super::units::{self, Wrong};
-use super::{Issuer, Route, Test, TestCaller};
+use super::{Issuer, Test, TestCaller};
 use crate::refusal::{Refusal, TABLE};
 use crate::secret::Secret;
 
 /// Reads every `[[test]]`.
-pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>, routes: &[Route]) -> Vec<Test> {
+pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>, routes: &[&str]) -> Vec<Test> {
     let mut names: Vec<Box<str>> = Vec::new();
     let mut trials = Vec::new();
     for mut table in top.tables("test") {
@@ -30,7 +30,7 @@ pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>, routes: &[Rou
 fn trial(
     table: &mut Table<'_>,
     name: Option<Box<str>>,
-    (issuers, routes): (&Named<Issuer>, &[Route]),
+    (issuers, routes): (&Named<Issuer>, &[&str]),
 ) -> Option<Test> {
     // Not shown: its query may hold a token.
     let request = table.secret("request", request);
@@ -123,17 +123,16 @@ fn caller(table: &mut Table<'_>, issuers: &Named<Issuer>) -> TestCaller {
 }
 
 /// A route's name; `""` where none matches.
-fn route(name: &str, routes: &[Route]) -> Result<Option<Box<str>>, Wrong> {
+fn route(name: &str, routes: &[&str]) -> Result<Option<Box<str>>, Wrong> {
     if name.is_empty() {
         return Ok(None);
     }
-    let names: Vec<&str> = routes.iter().map(|route| &*route.name).collect();
-    if names.contains(&name) {
+    if routes.contains(&name) {
         return Ok(Some(name.into()));
     }
     Err(Wrong::new(
         "is not the name of a route",
-        suggest(name, &names),
+        suggest(name, routes),
     ))
 }
 

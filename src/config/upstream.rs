@@ -46,6 +46,7 @@ fn upstream(table: &mut Table<'_>, name: Box<str>) -> Option<Upstream> {
         retries: table.integer("retries", 0..=10).unwrap_or(1),
         health,
         eject: eject(table.table("eject")),
+        assertion: table.flag("assertion").unwrap_or(false),
         tls: tls(table.table("tls")),
     };
     Some(Upstream {

@@ -24,6 +24,7 @@ use crate::forward::sse;
 use crate::forward::upstream::Upstream;
 use crate::forward::websocket::switch::{self, Switch};
 use crate::forward::websocket::{handshake, tunnel};
+use crate::identity::assertion::{Assertion, Bound};
 use crate::journal::Journal;
 use crate::observe::Kind;
 use crate::policy::Permit;
@@ -45,6 +46,7 @@ pub struct Carriage {
     websocket: Arc<config::Websocket>,
     upgrades: Vec<Box<str>>,
     route: Arc<str>,
+    assertion: Option<Assertion>,
 }
 
 /// A permitted request.
@@ -104,8 +106,15 @@ impl Carriage {
             websocket: Arc::new(route.websocket.clone()),
             upgrades: route.upgrades.clone(),
             route: Arc::clone(&route.name),
+            assertion: None,
             upstream,
         }
+    }
+
+    /// The same, with a signed assertion for the upstream.
+    #[must_use]
+    pub fn asserting(self, assertion: Option<Assertion>) -> Self {
+        Self { assertion, ..self }
     }
 
     /// Where it leads.
@@ -114,8 +123,28 @@ impl Carriage {
     }
 
     /// Makes the headers those that the upstream gets.
-    pub fn dress(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, stamp: Stamp<'_>) {
+    ///
+    /// # Errors
+    /// When what must be signed cannot be.
+    pub fn dress(
+        &self,
+        headers: &mut HeaderMap,
+        head: &Head,
+        permit: &Permit,
+        stamp: Stamp<'_>,
+    ) -> Result<(), Refusal> {
         self.plan.request(headers, head, permit, stamp);
+        let (Some(assertion), Some(identity)) = (&self.assertion, permit.identity()) else {
+            return Ok(());
+        };
+        let bound = Bound {
+            method: head.method(),
+            path: head.path(),
+        };
+        assertion.put(headers, identity, bound).map_err(|error| {
+            tracing::error!(route = %self.route, %error, "an assertion could not be signed");
+            Refusal::Internal
+        })
     }
 
     /// Carries the request and brings the head of the answer; the body follows on its own.
@@ -130,7 +159,7 @@ impl Carriage {
     ) -> Result<Carried, Refusal> {
         let switching = self.switching(exchange.head)?;
         journal.upload = self.upload(&exchange.body)?;
-        let request = self.request(&mut exchange, journal, switching);
+        let request = self.request(&mut exchange, journal, switching)?;
         let fetch = Fetch {
             upstream: Arc::clone(&self.upstream),
             pools: Rc::clone(line.pools),
@@ -180,14 +209,14 @@ impl Carriage {
         exchange: &mut Exchange<'_>,
         journal: &Journal,
         switching: Switching,
-    ) -> Request<Body> {
+    ) -> Result<Request<Body>, Refusal> {
         let body = std::mem::take(&mut exchange.body);
         let parts = &mut *exchange.parts;
         let stamp = Stamp {
             id: &journal.id,
             forwarding: exchange.forwarding,
         };
-        self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp);
+        self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp)?;
         let mut request = Request::new(match &journal.upload {
             None => Body::Empty,
             Some(state) => {
@@ -201,7 +230,7 @@ impl Carriage {
         if switching != Switching::No {
             switch::ask(&mut request, exchange.head.upgrade());
         }
-        request
+        Ok(request)
     }
 
     /// An answer whose body follows.

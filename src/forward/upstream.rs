@@ -207,6 +207,7 @@ mod tests {
                 failures: 2,
                 duration: Duration::from_secs(60),
             }),
+            assertion: false,
             tls: UpstreamTls::default(),
         })
         .expect("a plain upstream builds")

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::clock::UnixSeconds;
 use crate::config::ClaimPath;
 use crate::identity::Identity;
+use crate::identity::assertion::Assertions;
 use crate::identity::issuer::Issuer;
 use crate::identity::validity::subject;
 use crate::refusal::Refusal;
@@ -42,6 +43,7 @@ impl Issuer {
             ends_at: verified.ends_at,
             headers: self.render_headers(&claims)?,
             token: verified.token,
+            assertions: Assertions::default(),
             claims,
         })
     }

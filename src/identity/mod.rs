@@ -1,8 +1,9 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
-//! and tools. Decides nothing about what a caller may do.
+//! and tools; `keyring.rs` holds the gateway's own keys, `assertion.rs` signs with them for upstreams. Decides nothing about what a caller may do.
 
+pub mod assertion;
 pub mod cache;
 pub mod claims;
 pub mod issuer;
@@ -12,6 +13,7 @@ mod jwks_copy;
 pub mod jwks_fetch;
 pub mod jwt;
 pub mod key;
+pub mod keyring;
 pub mod keyset;
 pub mod mint;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
+use self::assertion::Assertions;
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
@@ -53,6 +56,8 @@ pub struct Identity {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The token itself, so that a reload can judge it again. Empty for an identity made by a `[[test]]`.
     pub token: Secret<Arc<str>>,
+    /// What was signed about it for upstreams.
+    pub assertions: Assertions,
 }
 
 /// What we made of a request's credential.

@@ -9,6 +9,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
 use crate::identity::Identity;
+use crate::identity::assertion::Assertions;
 use crate::identity::key::Key;
 use crate::identity::mint::MintKey;
 use crate::secret::Secret;
@@ -89,6 +90,7 @@ pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
         claims: serde_json::Map::new(),
         headers: Vec::new(),
         token: Secret::new("".into()),
+        assertions: Assertions::default(),
     }
 }
 

@@ -65,6 +65,7 @@ fn known(roles: &[&str], claims: Value) -> Caller {
         claims,
         headers: Vec::new(),
         token: Secret::new("".into()),
+        assertions: Default::default(),
     }))
 }
 

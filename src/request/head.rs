@@ -25,6 +25,7 @@ use crate::refusal::{Language, Refusal};
 pub struct HeadRules {
     pub(super) http2_websocket: bool,
     hosts: Hosts,
+    public_probes: bool,
     trusted_proxies: Vec<IpNet>,
     max_headers: usize,
     max_header_bytes: usize,
@@ -37,11 +38,17 @@ impl HeadRules {
         Self {
             http2_websocket: server.http2_websocket,
             hosts: Hosts::build(&server.hosts),
+            public_probes: server.public_probes,
             trusted_proxies: server.trusted_proxies.clone(),
             max_headers: server.max_headers,
             max_header_bytes: server.max_header_bytes,
             max_uri: server.max_uri,
         }
+    }
+
+    /// Whether it is asked of any host: a probe is asked of the address, by what knows no name.
+    fn opens(&self, uri: &Uri) -> bool {
+        self.public_probes && matches!(uri.path(), "/healthz" | "/readyz")
     }
 }
 
@@ -92,7 +99,7 @@ impl Head {
         check_framing(parts.version, &fields)?;
         let (method, upgrade) = read_method(parts, &fields, rules)?;
         let host = read_host(parts, &fields)?;
-        if !rules.hosts.serves(host.name()) {
+        if !rules.hosts.serves(host.name()) && !rules.opens(&parts.uri) {
             return Err(Refusal::HostUnknown);
         }
         let target = read_target(&parts.uri)?;

@@ -10,11 +10,14 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::body::Body;
 use crate::config::{self, Auth, Config, Credentials, Errors, SseReject, WebsocketReject};
+use crate::faces::Face;
+use crate::faces::own::Own;
 use crate::forward::connect::TlsError;
 use crate::forward::http::Carriage;
 use crate::forward::sse;
 use crate::forward::websocket::handshake::{self, Offer};
 use crate::forward::websocket::switch;
+use crate::identity::assertion::Seal;
 use crate::journal::Journal;
 use crate::observe::metrics::RouteId;
 use crate::policy::Policy;
@@ -32,8 +35,8 @@ pub struct Route {
     pub id: RouteId,
     /// What it demands of a caller.
     pub policy: Policy,
-    /// Where it leads, and how.
-    pub carriage: Carriage,
+    /// Where it leads.
+    pub target: Target,
     sources: Sources,
     credentials: Credentials,
     issuers: Option<Vec<usize>>,
@@ -41,6 +44,28 @@ pub struct Route {
     errors: Errors,
     sse: config::Sse,
     websocket: config::Websocket,
+}
+
+/// Where a route leads.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one for each route, and the carriage that every request uses is not behind a pointer"
+)]
+pub enum Target {
+    /// To an upstream, carried.
+    Upstream(Carriage),
+    /// To the gateway itself.
+    Face(Face),
+}
+
+/// What routes are built from, beside their configuration.
+pub struct Materials<'m> {
+    /// The whole configuration.
+    pub config: &'m Config,
+    /// What outlives it.
+    pub resources: &'m Resources,
+    /// What assertions are signed with; `None`: nothing is.
+    pub seal: Option<&'m Seal>,
 }
 
 /// What is left of a refused request.
@@ -53,24 +78,46 @@ pub struct Refused<'r> {
     pub downstream: Option<OnUpgrade>,
 }
 
+impl Target {
+    fn build(route: &config::Route, materials: &Materials<'_>) -> Result<Self, TlsError> {
+        let Materials {
+            config,
+            resources,
+            seal,
+        } = materials;
+        Ok(match route.target {
+            config::Target::Upstream(upstream) => {
+                let upstream = resources.upstreams.obtain(&config.upstreams[upstream])?;
+                let seal = seal.filter(|_| route.assertion);
+                let assertion = seal.map(|seal| seal.for_upstream(&upstream.config.name));
+                Self::Upstream(Carriage::build(route, config, upstream).asserting(assertion))
+            }
+            config::Target::Own(call) => {
+                let keyring = seal.map(Seal::keyring);
+                let board = resources.board.clone();
+                Self::Face(Face::Own(Own::build(
+                    call,
+                    board,
+                    keyring,
+                    &config.identity,
+                )))
+            }
+        })
+    }
+}
+
 impl Route {
     /// Compiles a route.
     ///
     /// # Errors
     /// When its upstream's TLS settings cannot be used.
-    pub fn build(
-        route: &config::Route,
-        config: &Config,
-        resources: &Resources,
-    ) -> Result<Self, TlsError> {
-        let upstream = resources
-            .upstreams
-            .obtain(&config.upstreams[route.upstream])?;
+    pub fn build(route: &config::Route, materials: &Materials<'_>) -> Result<Self, TlsError> {
+        let resources = materials.resources;
         Ok(Self {
             name: Arc::clone(&route.name),
             id: resources.metrics.route(&route.name),
             policy: Policy::build(route),
-            carriage: Carriage::build(route, config, upstream),
+            target: Target::build(route, materials)?,
             sources: Sources::build(&route.sources),
             credentials: route.credentials,
             issuers: route.issuers.clone(),
@@ -79,6 +126,14 @@ impl Route {
             sse: route.sse.clone(),
             websocket: route.websocket.clone(),
         })
+    }
+
+    /// How it carries, where it leads to an upstream.
+    pub fn carriage(&self) -> Option<&Carriage> {
+        match &self.target {
+            Target::Upstream(carriage) => Some(carriage),
+            Target::Face(_) => None,
+        }
     }
 
     /// Whether credentials are looked at here.

@@ -25,6 +25,8 @@ pub struct Router {
     /// Some pattern is not in its loose form, so that a path in its loose form may mean it too.
     always_loose: bool,
     demands: Vec<Demand>,
+    /// The index of the gateway's own routes begins here: no other reading leads past them, nor to them.
+    own: usize,
     names: Vec<Box<[Box<str>]>>,
 }
 
@@ -76,7 +78,8 @@ impl Conflict {
 }
 
 impl Router {
-    /// Compiles the routes.
+    /// Compiles the routes; the gateway's own come last. They stand before every other of their path, at
+    /// every host.
     ///
     /// # Errors
     /// Every pair of routes that matches the same requests, and every route that can never match.
@@ -86,11 +89,16 @@ impl Router {
             loose: Views::default(),
             always_loose: false,
             demands: Demands::default().of(routes),
+            own: routes.iter().take_while(|route| !is_own(route)).count(),
             names: routes.iter().map(|route| names(&route.path)).collect(),
         };
         let mut conflicts = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             conflicts.extend(unreachable(route));
+            if is_own(route) {
+                conflicts.extend(router.exact.insert_everywhere((index, route), routes));
+                continue;
+            }
             let tree = router.exact.tree_mut(route.host.as_ref());
             let doubles = tree.insert(&route.path.0, route.methods.as_deref(), index);
             conflicts.extend(
@@ -117,6 +125,7 @@ impl Router {
     pub fn find<'a>(&'a self, head: &'a Head) -> Option<Match<'a>> {
         let hit = self.exact.find(head, head.path())?;
         let hit = match head.loose_path() {
+            _ if hit.route >= self.own => hit,
             None if !self.always_loose => hit,
             loose => self.stricter(hit, self.loose.find(head, loose.unwrap_or(head.path())))?,
         };
@@ -150,6 +159,20 @@ impl Views {
             Some(HostPattern::Exact(name)) => self.hosts.entry(name.clone()).or_default(),
             Some(HostPattern::Suffix(name)) => self.suffixes.entry(name.clone()).or_default(),
         }
+    }
+
+    /// Adds a route to every host, those included that have routes of their own.
+    fn insert_everywhere(
+        &mut self,
+        (index, route): (usize, &config::Route),
+        routes: &[config::Route],
+    ) -> Vec<Conflict> {
+        let named = self.hosts.values_mut().chain(self.suffixes.values_mut());
+        named
+            .chain([&mut self.any])
+            .flat_map(|tree| tree.insert(&route.path.0, None, index))
+            .map(|other| double(&routes[other], route))
+            .collect()
     }
 
     /// By the nearest host that has a route for this path and method.
@@ -187,6 +210,10 @@ impl<'a> Params<'a> {
         let named = self.names.iter().enumerate();
         named.filter_map(|(at, name)| Some((&**name, self.values.get(at)?)))
     }
+}
+
+fn is_own(route: &config::Route) -> bool {
+    matches!(route.target, config::Target::Own(_))
 }
 
 /// The names of a pattern's parameters, in their order.

@@ -27,6 +27,7 @@ pub(crate) fn known(ends_at: UnixSeconds) -> Member {
         claims: [("sub".to_owned(), "u".into())].into_iter().collect(),
         headers,
         token: Secret::new("".into()),
+        assertions: Default::default(),
     };
     member("r", Caller::Known(Arc::new(identity)))
 }

@@ -11,5 +11,6 @@ mod downstream;
 mod framing;
 mod layers;
 mod leaving;
+mod own;
 mod upstreams;
 mod vectors;

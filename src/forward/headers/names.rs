@@ -41,9 +41,7 @@ impl Names {
         {
             names.add(name, Verdict::Drop);
         }
-        names.add(identity.status_header.as_str(), Verdict::Drop);
-        names.add(identity.request_id_header.as_str(), Verdict::Drop);
-        for (name, _) in &identity.headers {
+        for name in identity.names() {
             names.add(name.as_str(), Verdict::Drop);
         }
         // Their exact spelling is gone already; another must not reach the upstream as the same.
@@ -186,6 +184,7 @@ const IDENTITY: &[&str] = &[
     "x-user-anonymous",
     "x-session-id",
     "x-auth-status",
+    "x-portcullis-assertion",
 ];
 
 /// Together with everything that begins with `x-forwarded`.

@@ -42,6 +42,7 @@ fn known() -> Caller {
         claims: serde_json::Map::new(),
         headers: vec![field("x-user-id", "u1"), field("x-user-role", "member")],
         token: Secret::new("".into()),
+        assertions: Default::default(),
     }))
 }
 

@@ -40,6 +40,7 @@ fn build_with(issuers: &[config::Issuer], clock: &Clock, sources: &JwksSources) 
     let identity = IdentityHeaders {
         status_header: HeaderName::from_static("x-auth-status"),
         request_id_header: HeaderName::from_static("x-request-id"),
+        assertion_header: HeaderName::from_static("x-portcullis-assertion"),
         headers: vec![
             (HeaderName::from_static("x-user-id"), path("sub")),
             (HeaderName::from_static("x-user-role"), path("role")),
@@ -360,6 +361,7 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
     let identity = IdentityHeaders {
         status_header: HeaderName::from_static("s"),
         request_id_header: HeaderName::from_static("r"),
+        assertion_header: HeaderName::from_static("a"),
         headers: Vec::new(),
     };
     let sources = JwksSources::idle(Clock::manual(NOW));

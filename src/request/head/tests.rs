@@ -7,6 +7,7 @@ pub(super) fn rules() -> HeadRules {
     HeadRules {
         http2_websocket: true,
         hosts: Hosts::default(),
+        public_probes: false,
         trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
         max_headers: 20,
         max_header_bytes: 2048,

@@ -269,6 +269,35 @@ fn doubles_and_dead_routes_are_told() {
 }
 
 #[test]
+fn the_gateways_own_calls_stand_before_every_route_at_every_host() {
+    let mut config = config(&[
+        ("all", "/{*rest}", ""),
+        ("host", "/{*rest}", "host = \"api.example\""),
+        ("one", "/{a}/{b}", "host = \"*.example\""),
+    ]);
+    config.routes.extend(config.own.clone());
+    let router = Router::build(&config.routes).unwrap();
+    let table = Table { config, router };
+    for host in ["h", "api.example", "b.example"] {
+        for path in [
+            "/_portcullis",
+            "/_portcullis/",
+            "/_portcullis/verify",
+            "/_portcullis/a/b",
+        ] {
+            let found = table.at(host, "POST", path);
+            assert!(found.starts_with("own:nothing"), "{host}{path}: {found}");
+        }
+        let found = table.at(host, "GET", "/_portcullisx/b");
+        assert!(!found.starts_with("own:"), "{host}: {found}");
+    }
+    assert_eq!(
+        table.find("GET", "/_PORTCULLIS/verify"),
+        "all rest=_PORTCULLIS/verify"
+    );
+}
+
+#[test]
 fn ten_thousand_routes_are_found() {
     let mut config = config(&[("r", "/x", "")]);
     let sample = config.routes.remove(0);
