@@ -1,0 +1,86 @@
+"""Fixtures that every test file uses: upstreams for the session, gateways on demand."""
+
+from pathlib import Path
+
+import pytest
+from harness import app as application
+from harness import browser as chromium
+from harness.gateway import GUARDED, Gateway, config
+from harness.misbehaving import Misbehaving
+from harness.recorder import Recorder, well_formed
+from harness.serve import Served
+
+
+@pytest.fixture(scope="session")
+def fastapi(tmp_path_factory):
+    """The FastAPI application, served by uvicorn; `.app` is the application itself."""
+    app = application.build(tmp_path_factory.mktemp("app"))
+    served = Served(app)
+    served.app = app
+    yield served
+    served.stop()
+
+
+@pytest.fixture(scope="session")
+def recording():
+    """The recording upstream of the session. Use `recorder` in a test."""
+    recorder = Recorder()
+    yield recorder
+    recorder.stop()
+
+
+@pytest.fixture
+def recorder(recording):
+    """The recording upstream, empty at first; every head that it saw is held against invariant 3 at the end."""
+    while not recording.requests.empty():
+        recording.requests.get()
+    start = len(recording.every)
+    yield recording
+    for seen in recording.every[start:]:
+        assert not well_formed(seen.raw), (well_formed(seen.raw), seen.raw)
+
+
+@pytest.fixture(scope="session")
+def misbehaving():
+    """The upstream that breaks the rules."""
+    upstream = Misbehaving()
+    yield upstream
+    upstream.stop()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, fastapi, recording, misbehaving):
+    """Starts gateways from a config's text; `${APP}`, `${RECORDER}` and `${MISBEHAVING}` stand for the upstreams."""
+    running = []
+
+    def begin(text: str, folder: Path | None = None, **environment: str) -> Gateway:
+        addresses = {"APP": fastapi.address, "RECORDER": recording.address, "MISBEHAVING": misbehaving.address}
+        gateway = Gateway(text, folder or tmp_path_factory.mktemp("gateway"), addresses | environment)
+        running.append(gateway)
+        return gateway
+
+    yield begin
+    problems = []
+    for gateway in running:
+        try:
+            gateway.stop()
+        except AssertionError as problem:
+            problems.append(str(problem))
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="module")
+def guarded(start):
+    """A gateway in front of the recording upstream: `/public`, `/guests`, `/api` (a user), `/api/admin` (the role)."""
+    return start(config(GUARDED))
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """The browser of the session."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = chromium.launch(playwright, tmp_path_factory.mktemp("profile"))
+        yield browser
+        browser.close()

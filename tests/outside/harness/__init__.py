@@ -1,0 +1,1 @@
+"""What the tests stand on: the gateway as a process, upstreams of several tempers, tokens, raw sockets."""

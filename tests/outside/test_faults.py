@@ -1,0 +1,202 @@
+"""Upstreams that are down, slow, resetting or lying: a clear answer or a clean end, never a hang or another's bytes."""
+
+import json
+import socket
+import time
+
+import pytest
+from harness.frames import handshake
+from harness.gateway import config
+from harness.misbehaving import ANSWERS, CUTS
+from harness.raw import Cut, Wire, ask, request
+from harness.tokens import mint
+
+ROUTES = """
+[[upstream]]
+name = "misbehaving"
+endpoints = ["http://${MISBEHAVING}"]
+first_byte_timeout = "1s"
+idle_timeout = "1s"
+
+[upstream.eject]
+failures = 0
+
+[[upstream]]
+name = "down"
+endpoints = ["http://${DOWN}"]
+
+[[upstream]]
+name = "half"
+endpoints = ["http://${DOWN}", "http://${MISBEHAVING}"]
+
+[[route]]
+name = "misbehaving"
+path = "/m/{*name}"
+upstream = "misbehaving"
+auth = "required"
+
+[[upstream]]
+name = "long"
+endpoints = ["http://${MISBEHAVING}"]
+# A connection for each request: the tests count them.
+pool_max_idle = 0
+
+[[route]]
+name = "long"
+path = "/long/{*name}"
+upstream = "long"
+auth = "required"
+
+[[route]]
+name = "down"
+path = "/down/{*name}"
+upstream = "down"
+auth = "required"
+
+[[route]]
+name = "half"
+path = "/half/{*name}"
+upstream = "half"
+auth = "required"
+"""
+
+
+@pytest.fixture(scope="module")
+def closed():
+    """A port that is bound and not listened on: connections to it are refused."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield "127.0.0.1:%d" % held.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def gateway(start, closed):
+    return start(config(ROUTES), DOWN=closed)
+
+
+def get(path: str, *headers: str) -> bytes:
+    """A request with a token."""
+    return request(f"GET {path}", f"Authorization: Bearer {mint()}", *headers)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_that_is_none_is_502(gateway, name):
+    with Wire(gateway.address) as wire:
+        wire.send(get(f"/m/{name}"))
+        reply = wire.reply()
+        # RFC 9112 §6.3: a message with both is framed by the encoding, if it is not refused.
+        if name == "length-and-chunked" and reply.status == 200:
+            assert reply.body == b"ok"
+        else:
+            assert reply.status == 502, reply.head
+            assert json.loads(reply.body)["error"] == "upstream_failed"
+        wire.send(get("/m/fine"))
+        assert wire.reply().status == 200, "the client's connection still serves"
+
+
+@pytest.mark.parametrize("name", [*CUTS, "reset-in-body"])
+def test_a_body_that_is_cut_short_is_seen_to_be(gateway, name):
+    with Wire(gateway.address) as wire:
+        wire.send(get(f"/m/{name}"))
+        try:
+            reply = wire.reply()
+        except Cut:
+            return
+        assert reply.status == 502
+
+
+def test_a_reset_is_502_or_tried_again(gateway):
+    assert ask(gateway.address, get("/m/reset")).status == 502
+
+
+def test_an_upstream_that_never_answers_is_504(gateway):
+    begin = time.monotonic()
+    reply = ask(gateway.address, get("/m/silent"))
+    assert (reply.status, json.loads(reply.body)["error"]) == (504, "upstream_timeout")
+    assert time.monotonic() - begin >= 0.9
+
+
+def test_a_body_that_goes_silent_is_cut(gateway):
+    with Wire(gateway.address) as wire:
+        wire.send(get("/m/silent-in-body"))
+        with pytest.raises(Cut):
+            wire.reply()
+
+
+def test_an_upstream_that_is_down_is_503(gateway):
+    reply = ask(gateway.address, get("/down/x"))
+    assert reply.status in (502, 503)
+    assert json.loads(reply.body)["error"] == "upstream_unavailable"
+
+
+def test_one_endpoint_of_two_down_is_not_seen(gateway):
+    assert [ask(gateway.address, get("/half/x")).status for _ in range(12)] == [200] * 12
+
+
+def test_a_dribbled_answer_arrives_whole(gateway):
+    assert ask(gateway.address, get("/m/dribble")).body == b"slow!"
+
+
+def test_bytes_behind_an_answer_reach_no_other_request(gateway):
+    with Wire(gateway.address) as wire:
+        for _ in range(8):
+            wire.send(get("/m/more-than-said"))
+            assert wire.reply().body == b"ok"
+            wire.send(get("/m/fine"))
+            reply = wire.reply()
+            assert reply.status in (200, 502)
+            assert b"secret" not in reply.body
+        assert wire.kept == b""
+
+
+def test_a_faulty_connection_is_not_used_again(gateway):
+    for name in ("two-lengths", "unasked-101", "bad-status-line", "cut-in-length"):
+        with Wire(gateway.address) as wire:
+            wire.send(get("/m/number"))
+            before = int(wire.reply().body)
+            wire.send(get(f"/m/{name}"))
+            try:
+                wire.reply()
+            except Cut:
+                continue
+            wire.send(get("/m/number"))
+            assert int(wire.reply().body) != before
+
+
+def test_an_upgrade_is_502_where_the_upstream_answers_nonsense(gateway):
+    for name in ("bad-status-line", "close-at-once", "huge-header"):
+        reply = ask(gateway.address, handshake(f"/m/{name}", f"Authorization: Bearer {mint()}"))
+        assert reply.status == 502, name
+
+
+def test_a_101_without_an_accept_is_given_none(gateway):
+    reply = ask(gateway.address, handshake("/m/unasked-101", f"Authorization: Bearer {mint()}"))
+    assert reply.status == 502 or reply.get("sec-websocket-accept") is None
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_a_client_that_leaves_in_its_handshake_cancels_it(gateway, misbehaving, how):
+    name = f"silent-until-{how}"
+    with Wire(gateway.address) as wire:
+        before = misbehaving.connections
+        wire.send(handshake(f"/long/{name}", f"Authorization: Bearer {mint()}"))
+        while misbehaving.connections == before:
+            pass
+        wire.reset() if how == "reset" else wire.close()
+    assert misbehaving.left.get(timeout=15) == name
+
+
+def test_a_slow_client_head_is_ended_and_bothers_nobody(start, closed):
+    gateway = start(config(ROUTES, server='header_timeout = "1s"'), DOWN=closed)
+    with Wire(gateway.address) as slow:
+        slow.send(b"GET /m/fine HTTP/1.1\r\nHost: a")
+        assert ask(gateway.address, get("/m/fine")).status == 200
+        ended = slow.rest()
+        assert ended == b"" or b" 408 " in ended or b" 400 " in ended
+
+
+def test_a_slow_client_body_is_ended(start, closed):
+    gateway = start(config(ROUTES, server='body_timeout = "1s"'), DOWN=closed)
+    with Wire(gateway.address) as slow:
+        slow.send(request("POST /m/fine", f"Authorization: Bearer {mint()}", "Content-Length: 100", body=b"half"))
+        slow.rest()
