@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 /// A body on its way. `Stream` is any other body behind a pointer, so that the enum stays small.
 #[derive(Default)]
@@ -55,7 +56,7 @@ impl BodyError {
 /// waits, and by the journal that tells of it.
 #[derive(Debug, Default)]
 pub struct UploadState {
-    done: Cell<bool>,
+    done: Cell<Option<Instant>>,
     failed: Cell<Option<BodyFault>>,
     bytes: Cell<u64>,
 }
@@ -72,8 +73,8 @@ pub enum BodyFault {
 }
 
 impl UploadState {
-    /// Whether the body has been read to its end.
-    pub fn is_done(&self) -> bool {
+    /// When the body had been read to its end.
+    pub fn done(&self) -> Option<Instant> {
         self.done.get()
     }
 
@@ -89,7 +90,9 @@ impl UploadState {
 
     /// The body has been read to its end.
     pub fn finish(&self) {
-        self.done.set(true);
+        if self.done.get().is_none() {
+            self.done.set(Some(Instant::now()));
+        }
     }
 
     /// The body will not be read to its end.

@@ -257,19 +257,45 @@ impl Fetch {
     ) -> Result<Response<Incoming>, Miss> {
         let mut sent = pin!(checkout.send(request));
         let mut timer = pin!(tokio::time::sleep(self.first_byte_timeout));
+        let mut progress = Progress {
+            bytes: 0,
+            since: Instant::now(),
+        };
         loop {
             tokio::select! {
                 biased;
                 answer = &mut sent => return answer.map_err(Miss::from),
-                () = &mut timer => {
-                    if self.upload.as_ref().is_none_or(|upload| upload.is_done()) {
-                        return Err(Miss::TimedOut);
-                    }
-                    timer.as_mut().reset(Instant::now() + self.first_byte_timeout);
-                }
+                () = &mut timer => match self.patience(&mut progress) {
+                    Some(until) => timer.as_mut().reset(until),
+                    None => return Err(Miss::TimedOut),
+                },
             }
         }
     }
+
+    /// Until when the answer is awaited; `None`: no longer.
+    fn patience(&self, progress: &mut Progress) -> Option<Instant> {
+        let upload = self.upload.as_ref()?;
+        let now = Instant::now();
+        if let Some(done) = upload.done() {
+            return Some(done + self.first_byte_timeout).filter(|until| *until > now);
+        }
+        // An upstream that takes nothing of the body; a client that sends nothing is `Upload`'s affair.
+        if upload.bytes() != progress.bytes {
+            *progress = Progress {
+                bytes: upload.bytes(),
+                since: now,
+            };
+        }
+        let stuck = now - progress.since >= self.upstream.config.idle_timeout;
+        (!stuck).then(|| now + self.first_byte_timeout)
+    }
+}
+
+/// How far a request's body has come.
+struct Progress {
+    bytes: u64,
+    since: Instant,
 }
 
 impl From<TrySendError<Request<Body>>> for Miss {

@@ -46,7 +46,14 @@ pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
             None => prior_knowledge(socket).await,
         }
     });
-    let Ok(Some((wire, spoken))) = opened.await else {
+    let mut drain = worker.drain.clone();
+    let opened = tokio::select! {
+        biased;
+        opened = opened => opened,
+        // A connection that has said nothing yet must not keep the gateway from ending.
+        _ = drain.wait_for(|draining| *draining) => return,
+    };
+    let Ok(Some((wire, spoken))) = opened else {
         return;
     };
     let peer = Peer {
@@ -153,6 +160,7 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
                 builder.enable_connect_protocol();
             }
             drop(settings);
+            bed.vitals.set_multiplexed();
             let connection = builder.serve_connection(io, service);
             drive(pin!(connection), |it| it.graceful_shutdown(), &bed.vitals).await;
         }

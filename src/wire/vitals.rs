@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -40,6 +40,8 @@ pub struct Vitals {
     /// Since when the client takes no bytes; 0: it does.
     stalled_since: AtomicU64,
     in_flight: AtomicU32,
+    /// HTTP/2: bytes between requests are no head, but pings and windows.
+    multiplexed: AtomicBool,
     verdict: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
@@ -110,8 +112,8 @@ impl Ward {
             self.clock.0.store(now, Ordering::Relaxed);
             let patience = patience();
             for (_, vitals) in self.beds.borrow().iter() {
-                if vitals.deadline(patience) <= now {
-                    vitals.judge(Verdict::Dead);
+                if let Some(verdict) = vitals.verdict_at(now, patience) {
+                    vitals.judge(verdict);
                 }
             }
         }
@@ -140,6 +142,7 @@ impl Vitals {
             idle_since: AtomicU64::new(now),
             stalled_since: AtomicU64::new(0),
             in_flight: AtomicU32::new(0),
+            multiplexed: AtomicBool::new(false),
             verdict: AtomicU8::new(Verdict::Live as u8),
             waker: Mutex::default(),
         }
@@ -151,6 +154,11 @@ impl Vitals {
         let requests = self.in_flight.load(Ordering::Relaxed);
         self.in_flight.store(requests + 1, Ordering::Relaxed);
         Busy(Arc::clone(self))
+    }
+
+    /// The connection speaks HTTP/2. A head that dribbles in there is bounded by the idle time.
+    pub fn set_multiplexed(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
     }
 
     /// The verdict so far.
@@ -187,6 +195,22 @@ impl Vitals {
         self.clock.0.load(Ordering::Relaxed)
     }
 
+    /// What the present silence comes to. An idle HTTP/2 connection is told first, so that no request is
+    /// on its way when it is cut (RFC 9113 §6.8).
+    fn verdict_at(&self, now: u64, patience: Patience) -> Option<Verdict> {
+        if self.deadline(patience) <= now {
+            return Some(Verdict::Dead);
+        }
+        let alone =
+            self.multiplexed.load(Ordering::Relaxed) && self.in_flight.load(Ordering::Relaxed) == 0;
+        let idle = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
+        let idle = Duration::from_millis(idle).checked_sub(patience.idle);
+        match idle.filter(|_| alone)? {
+            over if over >= patience.head => Some(Verdict::Dead),
+            _ => Some(Verdict::Drain),
+        }
+    }
+
     /// When the present silence ends the connection, by the ward's clock.
     fn deadline(&self, patience: Patience) -> u64 {
         let after = |since: u64, limit: Duration| since.saturating_add(limit.as_millis() as u64);
@@ -198,6 +222,7 @@ impl Vitals {
             return stalled;
         }
         let silent = match self.head_since.load(Ordering::Relaxed) {
+            _ if self.multiplexed.load(Ordering::Relaxed) => u64::MAX,
             0 => after(self.idle_since.load(Ordering::Relaxed), patience.idle),
             since => after(since, patience.head),
         };
@@ -350,6 +375,17 @@ mod tests {
         let _busy = bed.vitals.begin();
         bed.vitals.stalled_since.store(1, Ordering::Relaxed);
         assert_eq!(verdict_after(&bed).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_http2_bytes_between_requests_are_no_head_and_an_idle_client_is_told_first() {
+        let bed = Ward::open().admit();
+        bed.vitals.set_multiplexed();
+        bed.vitals.head_since.store(1, Ordering::Relaxed);
+        assert_eq!(verdict_after(&bed).await, 75);
+        assert_eq!(bed.vitals.verdict(), Verdict::Drain);
+        let now = 1000 * (75 + 15) + 1;
+        assert_eq!(bed.vitals.verdict_at(now, PATIENCE), Some(Verdict::Dead));
     }
 
     #[test]

@@ -11,6 +11,8 @@ mod downstream;
 mod framing;
 mod layers;
 mod leaving;
+mod limits;
 mod own;
+mod switching;
 mod upstreams;
 mod vectors;
