@@ -208,10 +208,12 @@ impl Gate {
             offered_bearer: false,
             token_in_query: false,
         };
-        match self
-            .pass(conn, &head, &found, &mut passing, &mut journal)
-            .await
-        {
+        let mut waiting = journal.waiting(&head);
+        let passed = self
+            .pass(conn, &head, &found, &mut passing, waiting.journal())
+            .await;
+        waiting.over();
+        match passed {
             Ok(Carried::Answer(mut response)) => {
                 if passing.token_in_query {
                     headers::hide_query_token(response.headers_mut());

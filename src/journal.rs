@@ -60,6 +60,13 @@ pub struct Journal {
     _busy: Busy,
 }
 
+/// Held while an answer is awaited: dropped before it is over, the client has left.
+pub struct Waiting<'j> {
+    head: &'j Head,
+    journal: &'j mut Journal,
+    over: bool,
+}
+
 impl Journal {
     /// A request has arrived.
     pub fn begin(book: Rc<Book>, busy: Busy, method: &Method, version: Version) -> Self {
@@ -125,6 +132,15 @@ impl Journal {
         self.refusal = Some(refusal);
     }
 
+    /// The answer is awaited from here on.
+    pub fn waiting<'j>(&'j mut self, head: &'j Head) -> Waiting<'j> {
+        Waiting {
+            head,
+            journal: self,
+            over: false,
+        }
+    }
+
     /// The head of the answer is known; the journal is told when its body ends.
     pub fn tell_with(mut self, head: Option<Head>, response: Response<Body>) -> Response<Body> {
         self.settle(head, response.status());
@@ -136,6 +152,7 @@ impl Journal {
             Body::stream(Told {
                 inner,
                 journal: self,
+                over: false,
             })
         })
     }
@@ -145,11 +162,17 @@ impl Journal {
         self.client = head.as_ref().and_then(Head::client_address);
         self.head = head;
         self.status = status;
-        if self.kind != Kind::Http
-            && let Some((route, _)) = &self.route
-        {
-            self.book.cells.stream_open(*route, self.kind);
+        // A stream is answered when it opens: how long it lives is no matter of speed.
+        if self.kind != Kind::Http {
+            let (cells, route) = (&self.book.cells, self.route_id());
+            cells.stream_open(route, self.kind);
+            cells.request(route, &self.method, self.status, self.began.elapsed());
         }
+    }
+
+    fn route_id(&self) -> RouteId {
+        let route = self.route.as_ref();
+        route.map_or(RouteId::UNMATCHED, |(route, _)| *route)
     }
 
     /// Bytes from the client, behind its head.
@@ -159,11 +182,7 @@ impl Journal {
 
     fn count(&self, duration: Duration) {
         let cells = &self.book.cells;
-        let route = self
-            .route
-            .as_ref()
-            .map_or(RouteId::UNMATCHED, |(route, _)| *route);
-        cells.request(route, &self.method, self.status, duration);
+        let route = self.route_id();
         cells.add(Total::BytesOut, self.bytes_out);
         cells.add(Total::BytesIn, self.received());
         if let Some((first_byte, _)) = &self.upstream {
@@ -172,8 +191,9 @@ impl Journal {
         if let Some(refusal) = self.refusal {
             cells.refusal(refusal.word());
         }
-        if self.kind != Kind::Http {
-            cells.stream_close(route, self.kind, self.ending.get().unwrap_or("finished"));
+        match self.kind {
+            Kind::Http => cells.request(route, &self.method, self.status, duration),
+            kind => cells.stream_close(route, kind, self.ending.get().unwrap_or("finished")),
         }
     }
 
@@ -220,10 +240,50 @@ impl Drop for Journal {
     }
 }
 
+impl Waiting<'_> {
+    /// What is learnt meanwhile.
+    pub fn journal(&mut self) -> &mut Journal {
+        self.journal
+    }
+
+    /// The answer, or the refusal, is there.
+    pub fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.over {
+            self.journal.ending.set(Some(CLIENT_LEFT));
+            self.journal.client = self.head.client_address();
+            self.journal.head = Some(self.head.clone());
+            if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
+                self.journal.status = status;
+            }
+        }
+    }
+}
+
+/// The word for a client that did not wait for the end.
+const CLIENT_LEFT: &str = "client_left";
+/// The status of an answer that nobody waited for; nginx's, never sent.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// A body that keeps the journal until its last byte.
 struct Told {
     inner: Body,
     journal: Journal,
+    over: bool,
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let ending = &self.journal.ending;
+        if !self.over && !self.inner.is_end_stream() && ending.get().is_none() {
+            ending.set(Some(CLIENT_LEFT));
+        }
+    }
 }
 
 impl HttpBody for Told {
@@ -241,7 +301,8 @@ impl HttpBody for Told {
                 this.journal.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(error))) => this.journal.ending.set(Some(error.word())),
-            Poll::Ready(None) | Poll::Pending => {}
+            Poll::Ready(None) => this.over = true,
+            Poll::Pending => {}
         }
         polled
     }
