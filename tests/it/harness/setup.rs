@@ -111,9 +111,8 @@ pub fn token(seconds: i64) -> String {
 
 /// The same with more claims.
 pub fn token_with(seconds: i64, more: Value) -> String {
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let exp = i64::try_from(now).unwrap() + seconds;
+    let now = i64::try_from(portcullis::clock::Clock::System.now()).unwrap();
+    let exp = now + seconds;
     let mut claims = json!({"iss": "https://issuer.test", "sub": "u1", "exp": exp});
     let more = more.as_object().unwrap().clone();
     claims.as_object_mut().unwrap().extend(more);
