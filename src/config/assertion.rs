@@ -1,11 +1,42 @@
 //! Reads `[assertion]`: what the gateway signs for upstreams, and with which key.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 use jsonwebtoken::Algorithm;
 
 use super::check::seconds;
 use super::raw::Table;
-use super::{Assertion, Bind, headers, secrets, units};
+use super::{headers, secrets, units};
+use crate::secret::Secret;
+
+/// `[assertion]`: what the gateway signs for upstreams. The key file was readable and a PEM private key at
+/// check; whether it fits the algorithm is seen where keys are built.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Assertion {
+    /// The line of `key_file`.
+    pub line: usize,
+    /// The private key as PEM text.
+    pub key: Secret<Arc<str>>,
+    /// ES256, RS256 or EdDSA.
+    pub algorithm: Algorithm,
+    /// `None`: the key's thumbprint (RFC 7638).
+    pub key_id: Option<Box<str>>,
+    pub issuer: Box<str>,
+    /// Whole seconds, at least one.
+    pub ttl: u64,
+    pub bind: Bind,
+    pub well_known: bool,
+}
+
+/// `bind` of `[assertion]`: what an assertion is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub enum Bind {
+    User,
+    Request,
+}
 
 /// Reads `[assertion]`, and the header's name, which is the gateway's own also where nothing is signed.
 pub(super) fn assertion(mut table: Table<'_>) -> (Option<Assertion>, HeaderName) {
@@ -16,7 +47,8 @@ pub(super) fn assertion(mut table: Table<'_>) -> (Option<Assertion>, HeaderName)
         ("EdDSA", Algorithm::EdDSA),
     ];
     let binds = [("user", Bind::User), ("request", Bind::Request)];
-    let key = table.text("key_file", |name| secrets::signing_key(report, name));
+    // Not shown: somebody may have put the key itself there.
+    let key = table.secret("key_file", |name| secrets::signing_key(report, name));
     if table.is_given() {
         table.require("key_file", "\"assertion.pem\"");
     }

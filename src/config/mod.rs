@@ -35,6 +35,8 @@ use crate::refusal::style::ErrorStyle;
 use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
 
+pub use assertion::{Assertion, Bind};
+pub use own::OwnCall;
 pub use problem::{Problem, Problems};
 pub use shape::schema;
 
@@ -217,34 +219,6 @@ impl IdentityHeaders {
         let claims = self.headers.iter().map(|(name, _)| name);
         fixed.into_iter().chain(claims)
     }
-}
-
-/// `[assertion]`: what the gateway signs for upstreams. The key file was readable and a PEM private key at
-/// check; whether it fits the algorithm is seen where keys are built.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Assertion {
-    /// The line of `key_file`.
-    pub line: usize,
-    /// The private key as PEM text.
-    pub key: Secret<Arc<str>>,
-    /// ES256, RS256 or EdDSA.
-    pub algorithm: Algorithm,
-    /// `None`: the key's thumbprint (RFC 7638).
-    pub key_id: Option<Box<str>>,
-    pub issuer: Box<str>,
-    /// Whole seconds, at least one.
-    pub ttl: u64,
-    pub bind: Bind,
-    pub well_known: bool,
-}
-
-/// `bind` of `[assertion]`: what an assertion is good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub enum Bind {
-    User,
-    Request,
 }
 
 /// A claim by its path of members: `user_metadata.username`. Never empty.
@@ -442,21 +416,6 @@ pub enum Target {
     Upstream(usize),
     /// To the gateway itself.
     Own(OwnCall),
-}
-
-/// What the gateway answers itself on the public listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OwnCall {
-    /// `/healthz`: alive.
-    Healthz,
-    /// `/readyz`: ready, part by part.
-    Readyz,
-    /// `<mount>/verify`: who calls, for another proxy.
-    Verify,
-    /// `<mount>/jwks.json`: the public keys that assertions are verified with.
-    Jwks,
-    /// Everything else under the mount: nothing is there, and none of it is an upstream's.
-    Nothing,
 }
 
 /// A path pattern, split at slashes: `/a/{id}/{*rest}`. Never empty: `/` is one empty literal, and `/a/` ends in one.

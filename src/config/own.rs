@@ -2,7 +2,22 @@
 
 use super::raw::Table;
 use super::route::{self, Common};
-use super::{Assertion, Auth, OwnCall, PathPattern, Route, Segment, Server, Target, pattern};
+use super::{Assertion, Auth, PathPattern, Route, Segment, Server, Target, pattern};
+
+/// What the gateway answers itself on the public listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnCall {
+    /// `/healthz`: alive.
+    Healthz,
+    /// `/readyz`: ready, part by part.
+    Readyz,
+    /// `<mount>/verify`: who calls, for another proxy.
+    Verify,
+    /// `<mount>/jwks.json`: the public keys that assertions are verified with.
+    Jwks,
+    /// Everything else under the mount: nothing is there, and none of it is an upstream's.
+    Nothing,
+}
 
 /// Which calls there are, and where.
 pub(super) struct Own {

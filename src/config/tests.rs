@@ -431,6 +431,11 @@ fn what_assertions_need_is_named() {
             .to_string();
         assert!(shown.contains(words), "{new}\n{shown}");
     }
+    let pasted = "[assertion]\nkey_file = \"-----BEGIN PRIVATE KEY-----s3cr3t\"\n";
+    let shown = check(&format!("{pasted}{MINIMAL}"))
+        .map(|_| ())
+        .unwrap_err();
+    assert!(!shown.to_string().contains("s3cr3t"), "{shown}");
     let none = "[server]\nverify = true\n[[upstream]]\nname = \"app\"\nendpoints = [\"http://127.0.0.1:1\"]\n\
                 [[route]]\nname = \"a\"\npath = \"/\"\nupstream = \"app\"\nauth = \"public\"\n";
     let shown = check(none).map(|_| ()).unwrap_err().to_string();
