@@ -49,7 +49,7 @@ pub struct Journal {
     began: Instant,
     version: Version,
     method: Method,
-    head: Option<Head>,
+    head: Seen,
     client: Option<IpAddr>,
     route: Option<(RouteId, Arc<str>)>,
     auth: Auth,
@@ -67,6 +67,43 @@ pub struct Waiting<'j> {
     over: bool,
 }
 
+/// What the line tells of the head.
+enum Seen {
+    Nothing,
+    Whole(Head),
+    /// Copied out for a stream: a head is a view of hyper's read buffer, and would keep all its 8 KiB alive
+    /// for as long as the stream lives.
+    Copied {
+        host: Box<str>,
+        path: Box<str>,
+    },
+}
+
+impl Seen {
+    fn copy(head: &Head) -> Self {
+        Self::Copied {
+            host: head.host().as_str().into(),
+            path: head.logged_path().into(),
+        }
+    }
+
+    fn host(&self) -> Option<&str> {
+        match self {
+            Self::Nothing => None,
+            Self::Whole(head) => Some(head.host().as_str()),
+            Self::Copied { host, .. } => Some(host),
+        }
+    }
+
+    fn path(&self) -> &str {
+        match self {
+            Self::Nothing => "",
+            Self::Whole(head) => head.logged_path(),
+            Self::Copied { path, .. } => path,
+        }
+    }
+}
+
 impl Journal {
     /// A request has arrived.
     pub fn begin(book: Rc<Book>, busy: Busy, method: &Method, version: Version) -> Self {
@@ -81,7 +118,7 @@ impl Journal {
             began: Instant::now(),
             version,
             method: method.clone(),
-            head: None,
+            head: Seen::Nothing,
             client: None,
             route: None,
             auth: Auth::None,
@@ -160,7 +197,11 @@ impl Journal {
     /// The head of the answer is known; whoever holds the journal says when it ends.
     pub fn settle(&mut self, head: Option<Head>, status: StatusCode) {
         self.client = head.as_ref().and_then(Head::client_address);
-        self.head = head;
+        self.head = match (head, self.kind) {
+            (None, _) => Seen::Nothing,
+            (Some(head), Kind::Http) => Seen::Whole(head),
+            (Some(head), _) => Seen::copy(&head),
+        };
         self.status = status;
         // A stream is answered when it opens: how long it lives is no matter of speed.
         if self.kind != Kind::Http {
@@ -205,8 +246,8 @@ impl Journal {
             client: self.client,
             protocol: self.version,
             method: self.method.as_str(),
-            host: self.head.as_ref().map(|head| head.host().as_str()),
-            path: self.head.as_ref().map_or("", Head::logged_path),
+            host: self.head.host(),
+            path: self.head.path(),
             route: self.route.as_ref().map(|(_, name)| &**name),
             status: self.status.as_u16(),
             auth: self.auth,
@@ -257,7 +298,7 @@ impl Drop for Waiting<'_> {
         if !self.over {
             self.journal.ending.set(Some(CLIENT_LEFT));
             self.journal.client = self.head.client_address();
-            self.journal.head = Some(self.head.clone());
+            self.journal.head = Seen::Whole(self.head.clone());
             if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
                 self.journal.status = status;
             }
