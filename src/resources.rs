@@ -95,8 +95,9 @@ impl Desk {
             sink: resources.sink.clone(),
         };
         Self {
-            pools: Rc::default(),
-            tokens: LocalTokens::new(config.tokens.worker_cache_size),
+            pools: Rc::new(Pools::telling(Arc::clone(&book.cells))),
+            tokens: LocalTokens::new(config.tokens.worker_cache_size)
+                .telling(Arc::clone(&book.cells)),
             tunnels: Rc::default(),
             index,
             streams: Arc::clone(&resources.streams),

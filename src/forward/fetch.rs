@@ -16,6 +16,7 @@ use crate::body::{Body, BodyFault, UploadState};
 use crate::config::{Balance, Protocol};
 use crate::forward::pool::{Checkout, OpenError, Pools};
 use crate::forward::upstream::{EndpointState, Upstream};
+use crate::observe::metrics::Total;
 use crate::refusal::Refusal;
 
 /// One request to one upstream.
@@ -108,6 +109,7 @@ impl Fetch {
                     // Nothing was sent yet, so that any request may go to another endpoint.
                     tried.push(endpoint.id);
                     if self.may_try_again(&tried) {
+                        self.pools.count(Total::UpstreamRetries);
                         continue;
                     }
                     return Err(Refusal::UpstreamUnavailable);
@@ -146,6 +148,7 @@ impl Fetch {
                     }
                 }
             }
+            self.pools.count(Total::UpstreamRetries);
         }
     }
 
@@ -191,7 +194,12 @@ impl Fetch {
         {
             return Ok(kept);
         }
-        pool.open(endpoint, config, self.protocol).await
+        let opened = pool.open(endpoint, config, self.protocol).await;
+        self.pools.count(match opened {
+            Ok(_) => Total::UpstreamConnects,
+            Err(_) => Total::UpstreamConnectFailures,
+        });
+        opened
     }
 
     fn note_failure(&self, endpoint: &EndpointState, error: &OpenError) {

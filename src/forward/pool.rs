@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response};
@@ -15,12 +16,15 @@ use crate::body::Body;
 use crate::config::{Protocol, Upstream as UpstreamConfig};
 use crate::forward::connect::ConnectError;
 use crate::forward::upstream::EndpointState;
+use crate::observe::metrics::{Cells, Total};
 use crate::wire::Wire;
 
 /// All pools of one worker, by endpoint id.
 #[derive(Default)]
 pub struct Pools {
     pools: RefCell<Vec<Option<Rc<Pool>>>>,
+    /// The worker's figures.
+    cells: Option<Arc<Cells>>,
 }
 
 /// The kept connections of one worker to one endpoint.
@@ -63,6 +67,21 @@ pub enum OpenError {
 }
 
 impl Pools {
+    /// Pools that tell the worker's figures what they do.
+    pub fn telling(cells: Arc<Cells>) -> Self {
+        Self {
+            pools: RefCell::default(),
+            cells: Some(cells),
+        }
+    }
+
+    /// Counts what happened on the way to an upstream.
+    pub fn count(&self, what: Total) {
+        if let Some(cells) = &self.cells {
+            cells.add(what, 1);
+        }
+    }
+
     /// The pool of an endpoint.
     pub fn of(&self, endpoint: &EndpointState) -> Rc<Pool> {
         let mut pools = self.pools.borrow_mut();

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
+use crate::observe::metrics::Cells;
 
 /// One verified token.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub trait Generations {
 pub struct LocalTokens {
     tokens: RefCell<Local>,
     counts: Arc<TokenCounts>,
+    /// The worker's figures.
+    cells: Option<Arc<Cells>>,
     hasher: RandomState,
     /// Half the bound: entries live in two halves, and the older one is dropped when the younger is full.
     half: usize,
@@ -64,7 +67,7 @@ struct Local {
     old: FxHashMap<u64, Entry>,
 }
 
-/// What a worker's cache met, for `portcullis_token_cache_hits_total` and `_misses_total`.
+/// What a worker's cache met.
 #[derive(Debug, Default)]
 pub struct TokenCounts {
     /// Tokens that were known, here or in the shared cache.
@@ -79,9 +82,17 @@ impl LocalTokens {
         Self {
             tokens: RefCell::default(),
             counts: Arc::default(),
+            cells: None,
             hasher: RandomState::new(),
             half: size / 2,
         }
+    }
+
+    /// The same, telling the worker's figures too.
+    #[must_use]
+    pub fn telling(mut self, cells: Arc<Cells>) -> Self {
+        self.cells = Some(cells);
+        self
     }
 
     /// The worker's counters.
@@ -92,11 +103,17 @@ impl LocalTokens {
     /// Notes a token that was known.
     pub(crate) fn count_hit(&self) {
         self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        if let Some(cells) = &self.cells {
+            cells.token_cache_hit();
+        }
     }
 
     /// Notes a token that was not.
     pub(crate) fn count_miss(&self) {
         self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        if let Some(cells) = &self.cells {
+            cells.token_cache_miss();
+        }
     }
 
     /// The identity of `token`, if it was verified in this epoch and still holds.

@@ -256,7 +256,7 @@ fn push_figure(page: &mut MetricEncoder<'_>, meaning: Meaning, figure: f64) -> f
 
 const REQUEST_DURATIONS: Durations = Durations {
     name: "portcullis_request_duration_seconds",
-    help: "From the head of a request to the end of its answer",
+    help: "From the head of a request to the end of its answer, or to the opening of a stream",
     pick: |cells| &cells.durations,
 };
 

@@ -152,19 +152,10 @@ fn age(gate: &Weak<Gate>, issuer: &Arc<str>) -> Option<Duration> {
 pub fn lasting(station: &Station) -> Vec<Registration> {
     let metrics = &station.resources.metrics;
     let sink = station.resources.sink.clone();
-    let connections = Arc::clone(&station.connections);
-    vec![
-        metrics.counter(
-            "portcullis_access_lines_dropped",
-            "Access and audit lines that were dropped because their sink stalled.",
-            &[],
-            move || sink.dropped() as f64,
-        ),
-        metrics.gauge(
-            "portcullis_connections",
-            "Downstream connections that are open.",
-            &[],
-            move || connections.load(std::sync::atomic::Ordering::Relaxed) as f64,
-        ),
-    ]
+    vec![metrics.counter(
+        "portcullis_access_lines_dropped",
+        "Access and audit lines that were dropped because their sink stalled.",
+        &[],
+        move || sink.dropped() as f64,
+    )]
 }

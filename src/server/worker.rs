@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::gate::Gate;
+use crate::observe::metrics::{Cells, Total};
 use crate::resources::Desk;
 use crate::server::{Station, connection};
 use crate::wire::vitals::{Patience, Ward};
@@ -142,6 +143,7 @@ struct Guests {
 struct Seat {
     guests: Rc<Guests>,
     all: Arc<AtomicUsize>,
+    cells: Arc<Cells>,
 }
 
 impl Seat {
@@ -150,9 +152,12 @@ impl Seat {
         let all = Arc::clone(&worker.station.connections);
         let seated = all.fetch_add(1, Ordering::Relaxed);
         guests.count.set(guests.count.get() + 1);
+        let cells = Arc::clone(&worker.desk.book().cells);
+        cells.add(Total::ConnectionsOpened, 1);
         let seat = Self {
             guests: Rc::clone(guests),
             all,
+            cells,
         };
         (seated < worker.gate().server().max_connections).then_some(seat)
     }
@@ -162,6 +167,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.all.fetch_sub(1, Ordering::Relaxed);
         self.guests.count.set(self.guests.count.get() - 1);
+        self.cells.add(Total::ConnectionsClosed, 1);
     }
 }
 

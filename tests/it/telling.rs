@@ -159,3 +159,44 @@ async fn an_answer_that_the_upstream_broke_off_says_so() {
     client.closed().await;
     assert_eq!(gateway.lines(1).await[0]["end"], "broken");
 }
+
+#[tokio::test]
+async fn the_figures_of_the_way_are_counted_and_each_stands_there_once() {
+    let upstream = Upstream::http1(async |_| Response::new(full("ok"))).await;
+    let setup = Setup::new()
+        .issuer()
+        .upstream(&upstream.url, "")
+        .guarded("required", "/{*rest}", "");
+    let gateway = Gateway::start(&setup).await;
+    let bearer = token(60);
+    let mut client = gateway.client().await;
+    for _ in 0..3 {
+        client
+            .send(format!(
+                "GET /a HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {bearer}\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(client.answer().await.status(), 200);
+    }
+    for (name, value) in [
+        ("portcullis_token_cache_misses_total", 1.0),
+        ("portcullis_token_cache_hits_total", 2.0),
+        ("portcullis_connections_accepted_total", 1.0),
+        ("portcullis_connections", 1.0),
+        ("portcullis_upstream_connects_total", 1.0),
+        ("portcullis_upstream_retries_total", 0.0),
+    ] {
+        assert_eq!(gateway.figure(&format!("{name} ")).await, value, "{name}");
+    }
+    let page = gateway.page("/metrics").await.text();
+    let mut families: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
+    families.sort_unstable();
+    for pair in families.windows(2) {
+        assert_ne!(pair[0], pair[1]);
+    }
+    drop(client);
+    gateway.figure_becomes("portcullis_connections ", 0.0).await;
+}

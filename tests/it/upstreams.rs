@@ -112,6 +112,8 @@ async fn what_one_endpoint_refuses_goes_to_another_whatever_the_method() {
             .await;
         assert_eq!(client.answer().await.text(), "one");
     }
+    let retries = gateway.figure("portcullis_upstream_retries_total ").await;
+    assert!(retries > 0.0);
 }
 
 #[tokio::test]
