@@ -56,7 +56,6 @@ impl Connector {
     /// When its TLS settings cannot be used.
     pub fn build(
         endpoint: &Endpoint,
-        protocol: Protocol,
         tls: &UpstreamTls,
         timeout: Duration,
     ) -> Result<Self, TlsError> {
@@ -72,7 +71,7 @@ impl Connector {
                 let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
                 let server =
                     ServerName::try_from(name.clone()).map_err(|_| TlsError::ServerName(name))?;
-                Some((TlsConnector::from(client_config(protocol, tls)?), server))
+                Some((TlsConnector::from(client_config(tls)?), server))
             }
             _ => None,
         };
@@ -83,18 +82,18 @@ impl Connector {
         })
     }
 
-    /// A new connection, TLS included, with `TCP_NODELAY`.
+    /// A new connection that will speak `protocol`, TLS included, with `TCP_NODELAY`.
     ///
     /// # Errors
     /// When nobody answers within the time.
-    pub async fn connect(&self) -> Result<Wire, ConnectError> {
-        match tokio::time::timeout(self.timeout, self.open()).await {
+    pub async fn connect(&self, protocol: Protocol) -> Result<Wire, ConnectError> {
+        match tokio::time::timeout(self.timeout, self.open(protocol)).await {
             Ok(opened) => Ok(opened?),
             Err(_) => Err(ConnectError::TimedOut(self.timeout)),
         }
     }
 
-    async fn open(&self) -> io::Result<Wire> {
+    async fn open(&self, protocol: Protocol) -> io::Result<Wire> {
         let socket = match &self.place {
             Place::Unix(path) => return Ok(Wire::Unix(UnixStream::connect(path).await?)),
             Place::Address(address) => TcpStream::connect(address).await?,
@@ -104,6 +103,8 @@ impl Connector {
         match &self.tls {
             None => Ok(Wire::Tcp(socket)),
             Some((connector, name)) => {
+                // An upgrade needs HTTP/1.1 of an upstream that otherwise speaks HTTP/2.
+                let connector = connector.with_alpn(alpn(protocol));
                 let stream = connector.connect(name.clone(), socket).await?;
                 Ok(Wire::Tls(Box::new(stream.into())))
             }
@@ -111,10 +112,14 @@ impl Connector {
     }
 }
 
-fn client_config(
-    protocol: Protocol,
-    tls: &UpstreamTls,
-) -> Result<Arc<rustls::ClientConfig>, TlsError> {
+fn alpn(protocol: Protocol) -> Vec<Vec<u8>> {
+    vec![match protocol {
+        Protocol::Http1 => b"http/1.1".to_vec(),
+        Protocol::Http2 => b"h2".to_vec(),
+    }]
+}
+
+fn client_config(tls: &UpstreamTls) -> Result<Arc<rustls::ClientConfig>, TlsError> {
     let mut roots = rustls::RootCertStore::empty();
     match &tls.ca {
         None => {
@@ -134,16 +139,12 @@ fn client_config(
             }
         }
     }
-    let mut config = rustls::ClientConfig::builder_with_provider(Arc::new(
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(
         rustls::crypto::aws_lc_rs::default_provider(),
     ))
     .with_safe_default_protocol_versions()
     .map_err(|error| TlsError::Ca(error.to_string()))?
     .with_root_certificates(roots)
     .with_no_client_auth();
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => vec![b"http/1.1".to_vec()],
-        Protocol::Http2 => vec![b"h2".to_vec()],
-    };
     Ok(Arc::new(config))
 }

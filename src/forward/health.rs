@@ -72,7 +72,7 @@ async fn is_well(endpoint: &EndpointState, health: &Health, protocol: Protocol) 
 }
 
 async fn ask(endpoint: &EndpointState, path: &str, protocol: Protocol) -> Option<StatusCode> {
-    let io = TokioIo::new(endpoint.connector.connect().await.ok()?);
+    let io = TokioIo::new(endpoint.connector.connect(protocol).await.ok()?);
     let host = endpoint.config.authority.clone();
     let request = Request::get(path).header(http::header::USER_AGENT, "portcullis-health");
     match protocol {

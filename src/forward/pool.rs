@@ -150,7 +150,7 @@ impl Pool {
         config: &UpstreamConfig,
         protocol: Protocol,
     ) -> Result<Checkout, OpenError> {
-        let wire = endpoint.connector.connect().await?;
+        let wire = endpoint.connector.connect(protocol).await?;
         self.opened.set(self.opened.get() + 1);
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(handshake_http1(wire).await?),

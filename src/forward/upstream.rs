@@ -122,12 +122,7 @@ impl Upstream {
 impl EndpointState {
     fn build(config: &config::Upstream, endpoint: &config::Endpoint) -> Result<Self, TlsError> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let connector = Connector::build(
-            endpoint,
-            config.protocol,
-            &config.tls,
-            config.connect_timeout,
-        )?;
+        let connector = Connector::build(endpoint, &config.tls, config.connect_timeout)?;
         let label = match &endpoint.address {
             config::EndpointAddress::Tcp(host, port) => format!("{host}:{port}"),
             config::EndpointAddress::Unix(path) => path.display().to_string(),

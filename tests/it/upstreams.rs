@@ -75,6 +75,29 @@ async fn tls_to_the_upstream_wants_a_known_authority_and_the_right_name() {
 }
 
 #[tokio::test]
+async fn an_upgrade_asks_an_http2_upstream_for_http1_over_tls_too() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let config = authority.issue("localhost").server(b"http/1.1");
+    let upstream = Upstream::tls(Speaks::Http1, config, async |request| {
+        assert_eq!(request.headers()["upgrade"], "websocket");
+        Response::new(full("not here"))
+    })
+    .await;
+    folder.write("ca.pem", &authority.pem);
+    let lines = "protocol = \"http2\"\n[upstream.tls]\nca_file = \"ca.pem\"";
+    let setup = Setup::new()
+        .upstream(&upstream.url, lines)
+        .route("/{*rest}", "");
+    let gateway = Gateway::start_in(folder, &setup).await;
+    let mut client = gateway.client().await;
+    let fields = crate::harness::websocket::HANDSHAKE;
+    client
+        .send(format!("GET /ws HTTP/1.1\r\nhost: here\r\n{fields}\r\n"))
+        .await;
+    assert_eq!(client.answer().await.text(), "not here");
+}
+
+#[tokio::test]
 async fn a_unix_socket_is_reached() {
     let folder = Folder::new();
     let place = folder.path("app.sock");
