@@ -69,7 +69,9 @@ pub struct Conn {
 }
 
 /// What is left of a request when its head has been read.
-struct Passing {
+struct Passing<'r> {
+    head: &'r Head,
+    found: &'r Match<'r>,
     parts: Parts,
     body: Body,
     downstream: Option<OnUpgrade>,
@@ -202,6 +204,8 @@ impl Gate {
         let route = self.route(&found);
         journal.matched(route.id, &route.name);
         let mut passing = Passing {
+            head: &head,
+            found: &found,
             parts,
             body,
             downstream,
@@ -209,9 +213,7 @@ impl Gate {
             token_in_query: false,
         };
         let mut waiting = journal.waiting(&head);
-        let passed = self
-            .pass(conn, &head, &found, &mut passing, waiting.journal())
-            .await;
+        let passed = self.pass(conn, &mut passing, waiting.journal()).await;
         waiting.over();
         match passed {
             Ok(Carried::Answer(mut response)) => {
@@ -244,11 +246,10 @@ impl Gate {
     async fn pass(
         &self,
         conn: &Conn,
-        head: &Head,
-        found: &Match<'_>,
-        passing: &mut Passing,
+        passing: &mut Passing<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
+        let Passing { head, found, .. } = *passing;
         let route = self.route(found);
         let taken = self.take_credential(route, &mut passing.parts)?;
         passing.offered_bearer = taken.offered_bearer;
@@ -278,8 +279,9 @@ impl Gate {
             parts: &mut passing.parts,
             body: std::mem::take(&mut passing.body),
             downstream: &mut passing.downstream,
+            line: conn.desk.line(),
         };
-        carriage.carry(exchange, conn.desk.line(), journal).await
+        carriage.carry(exchange, journal).await
     }
 
     /// Who calls: by a verified token, by a bad one, or by none.
@@ -307,9 +309,10 @@ impl Gate {
     }
 
     fn render(&self, refusal: Refusal, parts: &Parts, id: &RequestId) -> Response<Body> {
+        let language = crate::request::head::language(&parts.headers);
         let wanted = Wanted {
             style: self.config.errors.style,
-            language: self.config.errors.language,
+            language: language.unwrap_or(self.config.errors.language),
             request_id: id.as_str(),
             method: &parts.method,
             version: parts.version,
@@ -416,7 +419,7 @@ fn every_source(config: &Config) -> impl Iterator<Item = &config::Source> {
 
 fn switches(log: &config::Log) -> Switches {
     Switches {
-        format: log.format.into(),
+        format: log.format,
         access: log.access,
         audit: log.audit,
         email: log.email,

@@ -68,6 +68,10 @@ pub struct Waiting<'j> {
 }
 
 /// What the line tells of the head.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are whole: a box would be an allocation for each request"
+)]
 enum Seen {
     Nothing,
     Whole(Head),

@@ -60,7 +60,7 @@ impl Connection {
 
 /// Why there is no answer, with the request where nothing of it was sent.
 enum Miss {
-    Unsent(Request<Body>),
+    Unsent(Box<Request<Body>>),
     Broken(hyper::Error),
     TimedOut,
 }
@@ -135,7 +135,7 @@ impl Fetch {
                 Err(Miss::TimedOut) => return Err(Refusal::UpstreamTimeout),
                 Err(Miss::Unsent(unsent)) if checkout.reused => {
                     stale += 1;
-                    request = unsent;
+                    request = *unsent;
                 }
                 Err(miss) => {
                     request = self.after(miss, spare, &endpoint, &checkout)?;
@@ -174,7 +174,7 @@ impl Fetch {
             self.upstream.failed(endpoint);
         }
         match miss {
-            Miss::Unsent(request) => Ok(request),
+            Miss::Unsent(request) => Ok(*request),
             _ => spare.ok_or(Refusal::UpstreamFailed),
         }
     }
@@ -309,7 +309,7 @@ struct Progress {
 impl From<TrySendError<Request<Body>>> for Miss {
     fn from(mut error: TrySendError<Request<Body>>) -> Self {
         match error.take_message() {
-            Some(request) => Self::Unsent(request),
+            Some(request) => Self::Unsent(Box::new(request)),
             None => Self::Broken(error.into_error()),
         }
     }

@@ -67,9 +67,12 @@ pub struct Exchange<'r> {
     pub body: Body,
     /// The downstream connection, if it can be switched to another protocol.
     pub downstream: &'r mut Option<OnUpgrade>,
+    /// The worker's side.
+    pub line: Line<'r>,
 }
 
 /// The worker's side of a carriage.
+#[derive(Clone, Copy)]
 pub struct Line<'r> {
     /// Its upstream connections.
     pub pools: &'r Rc<Pools>,
@@ -154,7 +157,6 @@ impl Carriage {
     pub async fn carry(
         &self,
         mut exchange: Exchange<'_>,
-        line: Line<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let switching = self.switching(exchange.head)?;
@@ -162,7 +164,7 @@ impl Carriage {
         let request = self.request(&mut exchange, journal, switching)?;
         let fetch = Fetch {
             upstream: Arc::clone(&self.upstream),
-            pools: Rc::clone(line.pools),
+            pools: Rc::clone(exchange.line.pools),
             protocol: match switching {
                 Switching::No => self.upstream.config.protocol,
                 _ => Protocol::Http1,
@@ -177,9 +179,9 @@ impl Carriage {
         };
         journal.answered(&fetched.endpoint.label);
         if fetched.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switched(switching, fetched, exchange, line, journal);
+            return self.switched(switching, fetched, exchange, journal);
         }
-        self.answer(fetched, exchange, line, journal)
+        self.answer(fetched, exchange, journal)
     }
 
     /// What the request wants to switch to, where the route lets it.
@@ -238,7 +240,6 @@ impl Carriage {
         &self,
         fetched: Fetched,
         exchange: Exchange<'_>,
-        line: Line<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let (mut head, relay) = open(fetched, self.upstream.config.idle_timeout)?;
@@ -255,7 +256,7 @@ impl Carriage {
         }
         journal.kind = Kind::Sse;
         let ending = journal.ending();
-        let membership = self.join(streams::Kind::Sse, exchange, line);
+        let membership = self.join(streams::Kind::Sse, exchange);
         let over = move |outcome: streams::Outcome| ending.set(Some(outcome.word()));
         let settings = Arc::clone(&self.sse);
         Ok(Carried::Answer(sse::carry(
@@ -269,7 +270,6 @@ impl Carriage {
         switching: Switching,
         fetched: Fetched,
         exchange: Exchange<'_>,
-        line: Line<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let downstream = exchange
@@ -289,7 +289,7 @@ impl Carriage {
             tunnel::Plan::new(&self.websocket, greeting)
         });
         journal.kind = Kind::Websocket;
-        let membership = self.join(streams::Kind::Websocket, exchange, line);
+        let membership = self.join(streams::Kind::Websocket, exchange);
         let switch = Switch {
             downstream,
             upstream,
@@ -299,7 +299,7 @@ impl Carriage {
         Ok(Carried::Tunnel(response, Box::new(switch)))
     }
 
-    fn join(&self, kind: streams::Kind, exchange: Exchange<'_>, line: Line<'_>) -> Membership {
+    fn join(&self, kind: streams::Kind, exchange: Exchange<'_>) -> Membership {
         let member = Member {
             permit: exchange.permit,
             kind,
@@ -307,9 +307,9 @@ impl Carriage {
             method: exchange.parts.method.clone(),
             host: exchange.head.host().as_str().into(),
             path: exchange.head.path().into(),
-            since: line.streams.now(),
+            since: exchange.line.streams.now(),
         };
-        line.streams.join(line.worker, member)
+        exchange.line.streams.join(exchange.line.worker, member)
     }
 }
 

@@ -26,10 +26,17 @@ pub struct Worker {
     pub drain: watch::Receiver<bool>,
     /// Its downstream connections.
     pub ward: Rc<Ward>,
-    gate: RefCell<(
-        Rc<Arc<Gate>>,
-        arc_swap::Cache<Arc<arc_swap::ArcSwap<Gate>>, Arc<Gate>>,
-    )>,
+    gate: RefCell<Held>,
+}
+
+/// The gate as this worker holds it, and how it learns of another.
+#[expect(
+    clippy::redundant_allocation,
+    reason = "a request clones the Rc, which is this thread's own; cloning the Arc would write to memory that all workers share"
+)]
+struct Held {
+    gate: Rc<Arc<Gate>>,
+    cache: arc_swap::Cache<Arc<arc_swap::ArcSwap<Gate>>, Arc<Gate>>,
 }
 
 /// The sockets that one worker accepts from.
@@ -91,20 +98,20 @@ impl Worker {
             desk,
             drain,
             ward: Ward::open(),
-            gate: RefCell::new((gate, cache)),
+            gate: RefCell::new(Held { gate, cache }),
         }
     }
 
     /// The current gate. The pointer is checked without a write to anything that workers share, and the
     /// clone is this thread's own.
     pub fn gate(&self) -> Rc<Arc<Gate>> {
-        let (held, cache) = &mut *self.gate.borrow_mut();
+        let Held { gate, cache } = &mut *self.gate.borrow_mut();
         let current = cache.load();
-        if !Arc::ptr_eq(held, current) {
-            *held = Rc::new(Arc::clone(current));
-            self.desk.tell_to(held.sink());
+        if !Arc::ptr_eq(gate, current) {
+            *gate = Rc::new(Arc::clone(current));
+            self.desk.tell_to(gate.sink());
         }
-        Rc::clone(held)
+        Rc::clone(gate)
     }
 
     /// How long connections may be silent.
