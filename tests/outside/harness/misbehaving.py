@@ -42,8 +42,9 @@ class Misbehaving:
         self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
         self.release = threading.Event()
         self.connections = 0
+        self.asked: queue.Queue[str] = queue.Queue()
         self.left: queue.Queue[str] = queue.Queue()
-        """Names of `silent-until-…` whose connection has ended."""
+        """Names of `silent-until-…` that were asked for, and whose connection has ended."""
         threading.Thread(target=self._accept, daemon=True).start()
 
     def stop(self):
@@ -94,6 +95,7 @@ class Misbehaving:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             return False
         if name.startswith("silent-until-"):
+            self.asked.put(name)
             while connection.recv(65536):
                 pass
             self.left.put(name)
