@@ -2,7 +2,6 @@
 //! it counts with an allocator of its own.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(clippy::print_stderr, reason = "the count is what one wants to see")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
