@@ -160,6 +160,10 @@ impl Carriage {
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let switching = self.switching(exchange.head)?;
+        if exchange.head.preflight().is_some() {
+            // Over HTTP/2 a body may come unannounced; a preflight has none, and may go on unasked.
+            exchange.body = Body::Empty;
+        }
         journal.upload = self.upload(&exchange.body)?;
         let request = self.request(&mut exchange, journal, switching)?;
         let fetch = Fetch {

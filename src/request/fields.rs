@@ -17,12 +17,17 @@ pub(super) struct Fields<'a> {
     request_method: One<'a>,
     pub(super) accept: Lines<'a>,
     pub(super) accept_language: Lines<'a>,
+    /// Asks an upstream's framework to take the request for one of another method.
+    overrides_method: bool,
+    /// A value that two readers could understand differently.
+    pub(super) is_garbled: bool,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn gather(headers: &'a HeaderMap) -> Self {
         let mut fields = Self::default();
         for (name, value) in headers {
+            fields.is_garbled |= is_padded(value);
             match *name {
                 header::HOST => fields.host.add(value),
                 header::TRANSFER_ENCODING => fields.transfer_encoding.add(value),
@@ -35,14 +40,26 @@ impl<'a> Fields<'a> {
                 header::ACCESS_CONTROL_REQUEST_METHOD => fields.request_method.add(value),
                 header::ACCEPT => fields.accept.add(value),
                 header::ACCEPT_LANGUAGE => fields.accept_language.add(value),
-                _ => {}
+                // A list of tokens (RFC 6455 §4.1); what cannot be read could hide a credential.
+                header::SEC_WEBSOCKET_PROTOCOL => fields.is_garbled |= value.to_str().is_err(),
+                _ => fields.overrides_method |= OVERRIDES.contains(&name.as_str()),
             }
         }
         fields
     }
 
-    /// The method that a CORS preflight asks leave for.
+    /// The method that a CORS preflight asks leave for. A browser's has no body, asks for no other protocol
+    /// and has none of the fields that it asks leave to send: what has is an action in disguise.
     pub(super) fn preflight(&self, method: &Method) -> Option<Method> {
+        let bodiless = matches!(self.transfer_encoding, One::None)
+            && match self.content_length {
+                One::None => true,
+                One::Single(length) => length == "0",
+                One::Many => false,
+            };
+        if !bodiless || self.overrides_method || !matches!(self.upgrade, One::None) {
+            return None;
+        }
         match (method, self.origin, self.request_method) {
             (&Method::OPTIONS, One::Single(_), One::Single(asked)) => {
                 Method::from_bytes(asked.as_bytes()).ok()
@@ -97,3 +114,17 @@ fn names_upgrade(connection: &HeaderValue) -> bool {
         .map(<[u8]>::trim_ascii)
         .any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
+
+/// Whether there is white space around it, which HTTP/1.1 cuts off and HTTP/2 forbids (RFC 9113 §8.2.1), but
+/// h2 lets through: ` Bearer …` is no credential here, and one for the next reader.
+fn is_padded(value: &HeaderValue) -> bool {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_space(value.as_bytes().first()) || is_space(value.as_bytes().last())
+}
+
+/// The fields by which frameworks let a request have another method.
+const OVERRIDES: &[&str] = &[
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+];

@@ -248,6 +248,9 @@ fn check_size(parts: &Parts, rules: &HeadRules) -> Result<(), Refusal> {
 /// RFC 9112 §6: one framing, in its one spelling. hyper takes any list that ends in `chunked`, and drops a
 /// `Content-Length` beside it (and closes the connection afterwards).
 fn check_framing(version: Version, fields: &Fields<'_>) -> Result<(), Refusal> {
+    if fields.is_garbled {
+        return Err(Refusal::RequestMalformed);
+    }
     let sound = match (fields.transfer_encoding, fields.content_length) {
         (One::None, One::None) => true,
         (One::None, One::Single(length)) => {
