@@ -215,9 +215,10 @@ impl Gate {
         let mut waiting = journal.waiting(&head);
         let passed = self.pass(conn, &mut passing, waiting.journal()).await;
         waiting.over();
+        let token_in_query = passing.token_in_query;
         match passed {
             Ok(Carried::Answer(mut response)) => {
-                if passing.token_in_query {
+                if token_in_query {
                     headers::hide_query_token(response.headers_mut());
                 }
                 journal.tell_with(Some(head), response)
@@ -238,7 +239,11 @@ impl Gate {
                     offered_bearer: passing.offered_bearer,
                     downstream: passing.downstream,
                 };
-                route.refuse(refusal, head, refused, journal)
+                let mut response = route.refuse(refusal, head, refused, journal);
+                if token_in_query {
+                    headers::hide_query_token(response.headers_mut());
+                }
+                response
             }
         }
     }
@@ -251,10 +256,15 @@ impl Gate {
     ) -> Result<Carried, Refusal> {
         let Passing { head, found, .. } = *passing;
         let route = self.route(found);
-        let taken = self.take_credential(route, &mut passing.parts)?;
+        let query = |parts: &Parts| parts.uri.query().map(str::len);
+        let queried = query(&passing.parts);
+        let taken = self.take_credential(route, &mut passing.parts);
+        // Cut out: also where it was not the one that counts.
+        passing.token_in_query = query(&passing.parts) != queried;
+        let taken = taken?;
         passing.offered_bearer = taken.offered_bearer;
         let place = taken.found.place();
-        passing.token_in_query = place == Some(Place::Query);
+        passing.token_in_query |= place == Some(Place::Query);
         let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
