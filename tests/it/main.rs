@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod attacks;
 mod bodies;
 mod config;
 mod documents;

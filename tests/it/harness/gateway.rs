@@ -116,7 +116,11 @@ impl Gateway {
 
     /// Reads another configuration.
     pub async fn reload(&self, setup: &Setup) -> Result<(), String> {
-        self.folder.write("portcullis.toml", &setup.text());
+        self.reload_text(&setup.text()).await
+    }
+
+    pub async fn reload_text(&self, text: &str) -> Result<(), String> {
+        self.folder.write("portcullis.toml", text);
         let (done, told) = oneshot::channel();
         assert!(self.orders.send(Order::Reload(done)).is_ok());
         soon(told).await.unwrap()
@@ -147,6 +151,11 @@ impl Gateway {
         let ask = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         client.send(ask).await;
         client.answer().await
+    }
+
+    /// Every line so far, as it was written.
+    pub fn log(&self) -> String {
+        String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }
 
     /// The access lines (no audit lines), once there are so many.

@@ -163,6 +163,16 @@ impl Peer {
         self.buffer.drain(..count).collect()
     }
 
+    /// The next bytes; `None` when the connection ends before.
+    pub async fn try_take(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < count {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..count).collect())
+    }
+
     pub async fn head(&mut self) -> Head {
         Head(self.until("\r\n\r\n").await)
     }
