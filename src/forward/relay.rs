@@ -135,6 +135,13 @@ impl HttpBody for Upload {
     }
 }
 
+/// Whoever lets go of a body waits for no more of it: the upstream's time begins.
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.state.finish();
+    }
+}
+
 /// An answer's body on its way from the upstream.
 pub struct Relay {
     inner: Body,

@@ -371,3 +371,22 @@ async fn each_request_on_a_connection_is_judged_for_itself() {
     let (known, guest) = ((Some("u1"), Some("authenticated")), (None, Some("guest")));
     assert_eq!(seen, [known, guest, guest, known]);
 }
+
+#[tokio::test]
+async fn the_body_of_a_get_arrives_and_a_silent_upstream_is_given_up() {
+    let upstream = crate::harness::peer::RawUpstream::start().await;
+    let setup = super::setup(&upstream.url()).route("/soon/{*rest}", "first_byte_timeout = \"1s\"");
+    let gateway = crate::harness::Gateway::start(&setup).await;
+    let mut client = gateway.client().await;
+    client
+        .send(get("/soon/x", CHUNKED) + "2\r\nhi\r\n0\r\n\r\n")
+        .await;
+    let mut silent = upstream.accept().await;
+    let head = silent.head().await;
+    assert_eq!(silent.body(head).await.body, b"hi");
+    let answer = client.answer().await;
+    assert_eq!(
+        (answer.status(), &*answer.word()),
+        (504, "upstream_timeout")
+    );
+}

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::rawh2::Http2;
 use super::{Received, Siege, get, is_from, is_sound, request, user};
 use crate::harness::setup::token_with;
 use crate::harness::websocket::HANDSHAKE;
@@ -292,4 +293,96 @@ async fn a_preflight_opens_no_tunnel() {
     client.send(request("OPTIONS", "/api/x", lines)).await;
     assert_eq!(client.answer().await.status(), 401);
     assert!(received.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_handshake_over_http2_is_held_to_the_same_rules() {
+    let siege = Siege::lay_with(setup).await;
+    let t = user();
+    let cookie = format!("portcullis={t}");
+    let connect = |path: &'static str, protocol: &'static str| {
+        vec![
+            (":method", "CONNECT"),
+            (":protocol", protocol),
+            (":scheme", "http"),
+            (":authority", "here"),
+            (":path", path),
+        ]
+    };
+    let version = ("sec-websocket-version", "13");
+    for (name, mut fields, more, wanted) in [
+        (
+            "none",
+            connect("/ws/x", "websocket"),
+            vec![version],
+            "401 token_missing",
+        ),
+        (
+            "foreign page",
+            connect("/ws/x", "websocket"),
+            vec![version, ("origin", "http://evil.test"), ("cookie", &cookie)],
+            "403 origin_forbidden",
+        ),
+        (
+            "no origin",
+            connect("/ws/x", "websocket"),
+            vec![version, ("cookie", &cookie)],
+            "403 origin_forbidden",
+        ),
+        (
+            "no version",
+            connect("/ws/x", "websocket"),
+            vec![("token", &t)],
+            "426 websocket_version",
+        ),
+        (
+            "another protocol",
+            connect("/ws/x", "connect-udp"),
+            vec![version, ("token", &t)],
+            "400 upgrade_refused",
+        ),
+        (
+            "another case",
+            connect("/ws/x", "WebSocket"),
+            vec![version, ("token", &t)],
+            "400 upgrade_refused",
+        ),
+        (
+            "switched off",
+            connect("/none/x", "websocket"),
+            vec![version, ("token", &t)],
+            "400 upgrade_refused",
+        ),
+        (
+            "no right",
+            connect("/admin/x", "websocket"),
+            vec![version, ("token", &t)],
+            "403 role_missing",
+        ),
+        (
+            "dot segments",
+            connect("/open/../ws/x", "websocket"),
+            vec![version],
+            "400 path_unsafe",
+        ),
+        (
+            "conflict",
+            connect("/ws/x?token=a", "websocket"),
+            vec![version, ("token", &t)],
+            "400 credentials_conflict",
+        ),
+        (
+            "a plain CONNECT",
+            vec![(":method", "CONNECT"), (":authority", "here:80")],
+            vec![],
+            "405 method_refused",
+        ),
+    ] {
+        fields.extend(more);
+        let mut client = Http2::connect(siege.gateway.address).await;
+        client.headers(1, &fields, false).await;
+        let told = client.told().await;
+        siege.judge(name, &told, wanted).await;
+    }
+    siege.is_silent_in_the_log();
 }
