@@ -107,7 +107,7 @@ impl Gate {
             .map_err(|error| blame.one(&error))?;
         Ok(Self {
             head_rules: HeadRules::build(&config.server),
-            everywhere: Sources::build(every_source(&config)),
+            everywhere: Sources::build(config.every_source()),
             sink: resources.sink.with(switches(&config.log)),
             router,
             routes,
@@ -417,14 +417,6 @@ impl Blame<'_> {
         });
         Problems(problems.collect())
     }
-}
-
-/// Every place that any route looks in.
-fn every_source(config: &Config) -> impl Iterator<Item = &config::Source> {
-    config
-        .sources
-        .iter()
-        .chain(config.routes.iter().flat_map(|route| &route.sources))
 }
 
 fn switches(log: &config::Log) -> Switches {

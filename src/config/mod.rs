@@ -97,6 +97,14 @@ pub struct Config {
     pub warnings: Vec<Problem>,
 }
 
+impl Config {
+    /// Every place that any route looks for a credential in.
+    pub fn every_source(&self) -> impl Iterator<Item = &Source> {
+        let of_routes = self.routes.iter().flat_map(|route| &route.sources);
+        self.sources.iter().chain(of_routes)
+    }
+}
+
 /// `[server]`: the public listener.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "documented in config/portcullis.toml")]

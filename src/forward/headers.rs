@@ -34,9 +34,10 @@ pub struct HeaderPlan {
 
 impl HeaderPlan {
     /// Compiles a route's rules.
-    pub fn build(route: &config::Route, identity: &config::IdentityHeaders) -> Self {
+    pub fn build(route: &config::Route, config: &config::Config) -> Self {
+        let identity = &config.identity;
         Self {
-            names: Names::build(route, identity),
+            names: Names::build(route, config),
             status_header: identity.status_header.clone(),
             request_id_header: identity.request_id_header.clone(),
             rules: route.headers.clone(),

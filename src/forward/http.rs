@@ -99,7 +99,7 @@ impl Carriage {
             language: route.errors.language,
         };
         Self {
-            plan: HeaderPlan::build(route, &config.identity),
+            plan: HeaderPlan::build(route, config),
             max_body: route.max_body,
             body_timeout: config.server.body_timeout,
             first_byte_timeout: route.first_byte_timeout,

@@ -25,7 +25,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn build(route: &config::Route, identity: &config::IdentityHeaders) -> Self {
+    pub(super) fn build(route: &config::Route, config: &config::Config) -> Self {
         let mut names = Self {
             folded: FxHashMap::default(),
             lengths: 0,
@@ -41,12 +41,13 @@ impl Names {
         {
             names.add(name, Verdict::Drop);
         }
-        for name in identity.names() {
+        for name in config.identity.names() {
             names.add(name.as_str(), Verdict::Drop);
         }
-        // Their exact spelling is gone already; another must not reach the upstream as the same.
+        // Their exact spelling is gone already, those of other routes too; another must not reach the upstream
+        // as the same.
         let strips = route.credentials == Credentials::Strip;
-        for source in route.sources.iter().filter(|_| strips) {
+        for source in config.every_source().filter(|_| strips) {
             if let Source::Header(name) = source {
                 names.add(name.as_str(), Verdict::Drop);
             }

@@ -51,6 +51,7 @@ const IDENTITY: &[&str] = &[
     "x-session-id",
     "x-auth-status",
     "x-request-id",
+    "x-portcullis-assertion",
 ];
 
 /// A good token of a user without rights.
@@ -79,6 +80,7 @@ fn setup(upstream: &str) -> Setup {
             "/api/{*rest}",
             "max_body = \"64KiB\"\nupgrades = [\"other\"]",
         )
+        .route("/own/{*rest}", "sources = [\"bearer\"]")
         .guarded("required", "/post", "methods = [\"POST\"]")
         .guarded("required", "/admin/{*rest}", "roles = [\"admin\"]")
 }

@@ -237,6 +237,16 @@ async fn a_credential_is_removed_where_nobody_looks_at_it() {
                 "200 guest",
             ),
             (
+                "and where another route looks",
+                get(
+                    "/own/x",
+                    &format!(
+                        "x_session_token: {t}\r\nX-Session_Token: {t}\r\nx.session.token: {t}"
+                    ),
+                ),
+                "200 guest",
+            ),
+            (
                 "query",
                 get(
                     &format!("/open/x?%74oken={t}&access_token={o}&token=%zz"),
