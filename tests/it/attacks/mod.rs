@@ -5,6 +5,7 @@
 mod floods;
 mod framing;
 mod headers;
+mod http2;
 mod paths;
 mod places;
 mod rawh2;
