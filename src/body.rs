@@ -29,6 +29,9 @@ pub enum BodyError {
     /// The connection that brings it failed.
     #[error("the sender broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The upstream that sends it broke off or framed it badly.
+    #[error("the upstream broke off: {0}")]
+    Lost(std::io::Error),
     /// It grew past its limit.
     #[error("the body is larger than its limit")]
     TooLarge,
@@ -44,7 +47,7 @@ impl BodyError {
     /// The stable word, for the log.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Broken(_) => "broken",
+            Self::Broken(_) | Self::Lost(_) => "broken",
             Self::TooLarge => "too_large",
             Self::TimedOut => "timed_out",
             Self::Ended => "ended",

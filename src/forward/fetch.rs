@@ -1,20 +1,31 @@
 //! Gets the head of an answer: picks an endpoint, takes or opens a connection, sends, waits, and tries again
 //! where that is safe. Everything it needs it owns, so that it can run on when the client has left.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::HOST;
+use http::response::Parts;
+use http::uri::Scheme;
+use http::{HeaderValue, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use crate::body::{Body, BodyFault, UploadState};
-use crate::config::{Balance, Protocol};
-use crate::forward::pool::{Checkout, OpenError, Pools};
+use crate::config::{Balance, Endpoint, Protocol};
+use crate::forward::http1::Fault;
+use crate::forward::http1::channel::Channel;
+use crate::forward::http1::framing::Framing;
+use crate::forward::http1::head::AnswerHead;
+use crate::forward::http1::reading::{Exchanged, Reading};
+use crate::forward::http1::sending::Sending;
+use crate::forward::pool::{Checkout, OpenError, Pool, Pools, Sender};
 use crate::forward::upstream::{EndpointState, Upstream};
 use crate::observe::metrics::Total;
 use crate::refusal::Refusal;
@@ -35,38 +46,47 @@ pub struct Fetch {
     pub own_host: bool,
 }
 
-/// The head of an answer, its body still to come, and where it came from.
+/// The head of an answer, what follows it, and where it came from.
 pub struct Fetched {
-    /// The answer as the upstream gave it.
-    pub response: Response<Incoming>,
-    /// The connection, to be given back when the body has been read.
-    pub connection: Connection,
+    /// The answer's head as the upstream gave it.
+    pub head: Parts,
+    /// What follows.
+    pub rest: Rest,
     /// Who answered.
     pub endpoint: Arc<EndpointState>,
+    /// Counts the request for as long as its answer lasts.
+    pub under_way: UnderWay,
 }
 
-/// A connection that is busy with one request.
-pub struct Connection {
-    checkout: Checkout,
-    _under_way: UnderWay,
+/// What follows the head of an answer.
+pub enum Rest {
+    /// A body.
+    Body(Source),
+    /// Another protocol: the upstream has switched.
+    Switched(Box<Channel>),
 }
 
-impl Connection {
-    /// The request is over, its answer read whole.
-    pub fn give_back(self) {
-        self.checkout.give_back();
-    }
+/// A body that comes from an upstream.
+pub enum Source {
+    /// Over HTTP/1.1.
+    Http1(Reading),
+    /// Over HTTP/2.
+    Http2(Incoming),
 }
 
-/// Why there is no answer, with the request where nothing of it was sent.
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
 enum Miss {
-    Unsent(Box<Request<Body>>),
-    Broken(hyper::Error),
+    #[error("{0}")]
+    Http1(#[from] Fault),
+    #[error("{0}")]
+    Http2(#[from] hyper::Error),
+    #[error("silence")]
     TimedOut,
 }
 
 /// Counts a request for `least_requests`; counts nothing otherwise.
-struct UnderWay(Option<Arc<EndpointState>>);
+pub struct UnderWay(Option<Arc<EndpointState>>);
 
 impl UnderWay {
     fn at(endpoint: &Arc<EndpointState>, balance: Balance) -> Self {
@@ -92,7 +112,8 @@ impl Fetch {
     /// # Errors
     /// `UpstreamUnavailable` when no connection can be had, `UpstreamFailed` when it breaks, `UpstreamTimeout`
     /// when it is silent, and the client's own fault where its body broke first.
-    pub async fn run(self, mut request: Request<Body>) -> Result<Fetched, Refusal> {
+    pub async fn run(self, request: Request<Body>) -> Result<Fetched, Refusal> {
+        let mut outgoing = Outgoing::new(request);
         let mut tried: Vec<usize> = Vec::new();
         let mut stale = 0;
         loop {
@@ -102,7 +123,7 @@ impl Fetch {
                 .ok_or(Refusal::UpstreamUnavailable)?;
             let endpoint = Arc::clone(endpoint);
             let under_way = UnderWay::at(&endpoint, self.upstream.config.balance);
-            let mut checkout = match self.connection(&endpoint, stale).await {
+            let checkout = match self.connection(&endpoint, stale).await {
                 Ok(checkout) => checkout,
                 Err(error) => {
                     self.note_failure(&endpoint, &error);
@@ -115,51 +136,36 @@ impl Fetch {
                     return Err(Refusal::UpstreamUnavailable);
                 }
             };
-            let spare = self.spare(&request, &checkout);
-            match self
-                .first_byte(&mut checkout, self.address(request, &endpoint))
-                .await
-            {
-                Ok(response) => {
+            let reused = checkout.reused;
+            let miss = match self.exchange(checkout, &mut outgoing, &endpoint).await {
+                Ok((head, rest)) => {
                     endpoint.succeeded();
-                    let connection = Connection {
-                        checkout,
-                        _under_way: under_way,
-                    };
                     return Ok(Fetched {
-                        response,
-                        connection,
+                        head,
+                        rest,
                         endpoint,
+                        under_way,
                     });
                 }
-                Err(Miss::TimedOut) => return Err(Refusal::UpstreamTimeout),
-                Err(Miss::Unsent(unsent)) if checkout.reused => {
-                    stale += 1;
-                    request = *unsent;
-                }
-                Err(miss) => {
-                    request = self.after(miss, spare, &endpoint, &checkout)?;
-                    stale += 1;
-                    if !checkout.reused {
-                        tried.push(endpoint.id);
-                        if tried.len() > self.upstream.config.retries as usize {
-                            return Err(Refusal::UpstreamFailed);
-                        }
-                    }
+                Err(miss) => miss,
+            };
+            self.judge(&miss, &outgoing)?;
+            if reused {
+                stale += 1;
+            } else {
+                self.upstream.failed(&endpoint);
+                tried.push(endpoint.id);
+                if tried.len() > self.upstream.config.retries as usize {
+                    return Err(Refusal::UpstreamFailed);
                 }
             }
             self.pools.count(Total::UpstreamRetries);
         }
     }
 
-    /// The request to send again after `miss`, where that is safe.
-    fn after(
-        &self,
-        miss: Miss,
-        spare: Option<Request<Body>>,
-        endpoint: &EndpointState,
-        checkout: &Checkout,
-    ) -> Result<Request<Body>, Refusal> {
+    /// Whether the request may go again after `miss`: nothing of it was sent; or the server closed a connection
+    /// just as it went out, and it is idempotent (RFC 9110 §9.2.2) and has no body.
+    fn judge(&self, miss: &Miss, outgoing: &Outgoing) -> Result<(), Refusal> {
         if let Some(fault) = self.upload.as_ref().and_then(|upload| upload.fault()) {
             return Err(match fault {
                 BodyFault::Broken => Refusal::RequestMalformed,
@@ -167,16 +173,76 @@ impl Fetch {
                 BodyFault::TimedOut => Refusal::BodyTimeout,
             });
         }
-        if let Miss::Broken(error) = &miss {
-            tracing::debug!(endpoint = %endpoint.label, %error, "the upstream broke off before an answer");
+        if matches!(miss, Miss::TimedOut) {
+            return Err(Refusal::UpstreamTimeout);
         }
-        if !checkout.reused {
-            self.upstream.failed(endpoint);
+        tracing::debug!(upstream = %self.upstream.config.name, %miss, "the upstream gave no answer");
+        let broke_off = matches!(
+            miss,
+            Miss::Http1(Fault::Io(_) | Fault::Cut) | Miss::Http2(_)
+        );
+        let again = outgoing.is_untouched()
+            || (broke_off && outgoing.is_repeatable() && self.upstream.config.retries > 0);
+        if again {
+            Ok(())
+        } else {
+            Err(Refusal::UpstreamFailed)
         }
-        match miss {
-            Miss::Unsent(request) => Ok(*request),
-            _ => spare.ok_or(Refusal::UpstreamFailed),
+    }
+
+    /// One try on one connection.
+    async fn exchange(
+        &self,
+        checkout: Checkout,
+        outgoing: &mut Outgoing,
+        endpoint: &Arc<EndpointState>,
+    ) -> Result<(Parts, Rest), Miss> {
+        let own_host = self.own_host.then_some(&endpoint.config.authority);
+        match checkout.sender {
+            Sender::Http1(channel) => {
+                let home = self.pools.of(endpoint);
+                self.exchange_http1(channel, outgoing, own_host, home).await
+            }
+            Sender::Http2(mut sender) => {
+                let request = outgoing.as_http2(&endpoint.config, own_host);
+                let sent = self.first_byte(async {
+                    let sent = sender.try_send_request(request).await;
+                    sent.map_err(|error| outgoing.recover(error))
+                });
+                let (head, body) = sent.await?.into_parts();
+                Ok((head, Rest::Body(Source::Http2(body))))
+            }
         }
+    }
+
+    async fn exchange_http1(
+        &self,
+        mut channel: Box<Channel>,
+        outgoing: &mut Outgoing,
+        own_host: Option<&HeaderValue>,
+        home: Rc<Pool>,
+    ) -> Result<(Parts, Rest), Miss> {
+        let sending = outgoing.as_http1(own_host);
+        let answered = poll_fn(|cx| poll_exchange(cx, &mut channel, sending));
+        let answer = self
+            .first_byte(async { answered.await.map_err(Miss::from) })
+            .await?;
+        let rest = match answer.status {
+            StatusCode::SWITCHING_PROTOCOLS => Rest::Switched(channel),
+            _ => {
+                let framing = Framing::of(outgoing.request.method(), &answer)?;
+                let exchanged = Exchanged {
+                    keeps_alive: answer.keeps_alive(),
+                    channel: *channel,
+                    sending: outgoing.sending.take().filter(|sending| !sending.is_done()),
+                    home,
+                };
+                Rest::Body(Source::Http1(Reading::new(exchanged, framing)))
+            }
+        };
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        (head.status, head.headers) = (answer.status, answer.headers);
+        Ok((head, rest))
     }
 
     async fn connection(
@@ -190,7 +256,7 @@ impl Fetch {
         let pool = self.pools.of(endpoint);
         if stale <= STALE_AT_MOST
             && self.protocol == config.protocol
-            && let Some(kept) = pool.take(config)
+            && let Some(kept) = pool.take(config, self.protocol)
         {
             return Ok(kept);
         }
@@ -214,56 +280,12 @@ impl Fetch {
             && tried.len() < self.upstream.endpoints.len()
     }
 
-    /// A copy of the request, for the server that closes a kept connection just as the request goes out: the
-    /// request may have been read, so only what is idempotent (RFC 9110 §9.2.2) and has no body goes again.
-    fn spare(&self, request: &Request<Body>, checkout: &Checkout) -> Option<Request<Body>> {
-        let repeatable = self.upload.is_none()
-            && request.method().is_idempotent()
-            && self.upstream.config.retries > 0;
-        if !repeatable || checkout.is_http2() {
-            return None;
-        }
-        let mut copy = Request::new(Body::Empty);
-        *copy.method_mut() = request.method().clone();
-        *copy.uri_mut() = request.uri().clone();
-        *copy.headers_mut() = request.headers().clone();
-        Some(copy)
-    }
-
-    /// Writes the endpoint into the request: `Host` where the route wants it, the whole URI for HTTP/2.
-    fn address(&self, mut request: Request<Body>, endpoint: &EndpointState) -> Request<Body> {
-        let authority = &endpoint.config.authority;
-        if self.own_host {
-            request
-                .headers_mut()
-                .insert(http::header::HOST, authority.clone());
-        }
-        if self.protocol == Protocol::Http1 {
-            return request;
-        }
-        // HTTP/2 has the host in `:authority`, which hyper takes from the URI (RFC 9113 §8.3.1).
-        let host = request.headers_mut().remove(http::header::HOST);
-        let host = host.as_ref().unwrap_or(authority);
-        let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(match endpoint.config.tls {
-            true => http::uri::Scheme::HTTPS,
-            false => http::uri::Scheme::HTTP,
-        });
-        parts.authority = host.to_str().ok().and_then(|host| host.parse().ok());
-        if let Ok(uri) = http::Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-        *request.version_mut() = http::Version::HTTP_2;
-        request
-    }
-
-    /// Sends, and waits for the head of the answer; the time counts from the end of the request's body.
-    async fn first_byte(
+    /// Waits for the head of the answer; the time counts from the end of the request's body.
+    async fn first_byte<T>(
         &self,
-        checkout: &mut Checkout,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, Miss> {
-        let mut sent = pin!(checkout.send(request));
+        answer: impl Future<Output = Result<T, Miss>>,
+    ) -> Result<T, Miss> {
+        let mut answer = pin!(answer);
         let mut timer = pin!(tokio::time::sleep(self.first_byte_timeout));
         let mut progress = Progress {
             bytes: 0,
@@ -272,7 +294,7 @@ impl Fetch {
         loop {
             tokio::select! {
                 biased;
-                answer = &mut sent => return answer.map_err(Miss::from),
+                answer = &mut answer => return answer,
                 () = &mut timer => match self.patience(&mut progress) {
                     Some(until) => timer.as_mut().reset(until),
                     None => return Err(Miss::TimedOut),
@@ -306,11 +328,104 @@ struct Progress {
     since: Instant,
 }
 
-impl From<TrySendError<Request<Body>>> for Miss {
-    fn from(mut error: TrySendError<Request<Body>>) -> Self {
-        match error.take_message() {
-            Some(request) => Self::Unsent(Box::new(request)),
-            None => Self::Broken(error.into_error()),
+/// A request between tries.
+struct Outgoing {
+    /// Its head; over HTTP/2 also its body, until it is sent.
+    request: Request<Body>,
+    /// Its bytes over HTTP/1.1.
+    sending: Option<Box<Sending>>,
+    /// It was given away and did not come back.
+    lost: bool,
+}
+
+impl Outgoing {
+    fn new(request: Request<Body>) -> Self {
+        Self {
+            request,
+            sending: None,
+            lost: false,
         }
+    }
+
+    /// Whether nothing of it was sent.
+    fn is_untouched(&self) -> bool {
+        !self.lost
+            && self
+                .sending
+                .as_ref()
+                .is_none_or(|sending| sending.is_untouched())
+    }
+
+    /// Whether it may be sent again although it may have been read.
+    fn is_repeatable(&self) -> bool {
+        let bodiless = self
+            .sending
+            .as_ref()
+            .is_some_and(|sending| sending.is_bodiless());
+        bodiless && self.request.method().is_idempotent()
+    }
+
+    fn as_http1(&mut self, own_host: Option<&HeaderValue>) -> &mut Sending {
+        if let Some(host) = own_host {
+            self.request.headers_mut().insert(HOST, host.clone());
+        }
+        let request = &mut self.request;
+        let sending = self
+            .sending
+            .get_or_insert_with(|| Box::new(Sending::new(request)));
+        sending.aim(request);
+        sending
+    }
+
+    /// HTTP/2 has the host in `:authority`, which hyper takes from the URI (RFC 9113 §8.3.1).
+    fn as_http2(&mut self, endpoint: &Endpoint, own_host: Option<&HeaderValue>) -> Request<Body> {
+        self.lost = true;
+        let mut request = std::mem::take(&mut self.request);
+        let stated = request.headers_mut().remove(HOST);
+        let host = own_host.or(stated.as_ref());
+        let mut parts = request.uri().clone().into_parts();
+        parts.scheme = Some(match endpoint.tls {
+            true => Scheme::HTTPS,
+            false => Scheme::HTTP,
+        });
+        // On a second try the host stands in the URI already.
+        let named = host.and_then(|host| host.to_str().ok()?.parse().ok());
+        parts.authority = named
+            .or(parts.authority)
+            .or_else(|| endpoint.authority.to_str().ok()?.parse().ok());
+        if let Ok(uri) = http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+        *request.version_mut() = Version::HTTP_2;
+        request
+    }
+
+    /// Takes back a request of which nothing was sent.
+    fn recover(&mut self, mut error: TrySendError<Request<Body>>) -> Miss {
+        if let Some(request) = error.take_message() {
+            self.request = request;
+            self.lost = false;
+        }
+        Miss::Http2(error.into_error())
+    }
+}
+
+/// Sends, and reads the head of the answer, whichever comes first.
+fn poll_exchange(
+    cx: &mut Context<'_>,
+    channel: &mut Channel,
+    sending: &mut Sending,
+) -> Poll<Result<AnswerHead, Fault>> {
+    let sent = sending.poll(cx, &mut channel.wire);
+    let answer = match &sent {
+        // The client's fault: no answer is waited for, and the upstream gets no end of the body.
+        Poll::Ready(Err(Fault::Upload)) => Poll::Pending,
+        _ => channel.poll_head(cx),
+    };
+    match (answer, sent) {
+        // An upstream that reads no further may have answered before it closed.
+        (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
+        (_, Poll::Ready(Err(fault))) => Poll::Ready(Err(fault)),
+        (answer, _) => answer,
     }
 }

@@ -16,14 +16,16 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, HostHeader, OnDisconnect, Protocol};
-use crate::forward::fetch::{Fetch, Fetched};
+use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Stamp};
+use crate::forward::http1::channel::Channel;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, drain};
 use crate::forward::sse;
 use crate::forward::upstream::Upstream;
+use crate::forward::websocket::handshake;
 use crate::forward::websocket::switch::{self, Switch};
-use crate::forward::websocket::{handshake, tunnel};
+use crate::forward::websocket::tunnel::{self, Side};
 use crate::identity::assertion::{Assertion, Bound};
 use crate::journal::Journal;
 use crate::observe::Kind;
@@ -182,10 +184,24 @@ impl Carriage {
             OnDisconnect::Finish => finish(fetch, request).await?,
         };
         journal.answered(&fetched.endpoint.label);
-        if fetched.response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return self.switched(switching, fetched, exchange, journal);
+        match fetched.rest {
+            Rest::Switched(channel) => {
+                let switched = Switched {
+                    head: fetched.head,
+                    channel,
+                    switching,
+                };
+                self.switched(switched, exchange, journal)
+            }
+            Rest::Body(source) => {
+                let answer = Answer {
+                    head: fetched.head,
+                    source,
+                    under_way: fetched.under_way,
+                };
+                self.answer(answer, exchange, journal)
+            }
         }
-        self.answer(fetched, exchange, journal)
     }
 
     /// What the request wants to switch to, where the route lets it.
@@ -245,11 +261,11 @@ impl Carriage {
     /// An answer whose body follows.
     fn answer(
         &self,
-        fetched: Fetched,
+        answer: Answer,
         exchange: Exchange<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
-        let (mut head, relay) = open(fetched, self.upstream.config.idle_timeout)?;
+        let (mut head, relay) = answer.open(self.upstream.config.idle_timeout)?;
         let streaming = is_stream(&head);
         self.plan.response(&mut head.headers);
         head.extensions.clear();
@@ -274,24 +290,22 @@ impl Carriage {
     /// The upstream has switched protocols; the downstream side is still to follow.
     fn switched(
         &self,
-        switching: Switching,
-        fetched: Fetched,
+        switched: Switched,
         exchange: Exchange<'_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let downstream = exchange
             .downstream
             .take()
-            .filter(|_| switching != Switching::No);
+            .filter(|_| switched.switching != Switching::No);
         // A switch that nobody asked for (CVE-2026-2833): nothing more is read from that connection.
         let downstream = downstream.ok_or(Refusal::UpstreamFailed)?;
-        let mut answer = fetched.response;
-        let upstream = hyper::upgrade::on(&mut answer);
         let upgrade = exchange.head.upgrade();
+        let mut answer = Response::from_parts(switched.head, ());
         self.plan.response(answer.headers_mut());
         let response = switch::answer(answer, upgrade, exchange.offered_bearer);
         let connection_id = exchange.connection_id.as_deref();
-        let plan = (switching == Switching::Websocket).then(|| {
+        let plan = (switched.switching == Switching::Websocket).then(|| {
             let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
             tunnel::Plan::new(&self.websocket, greeting)
         });
@@ -299,7 +313,10 @@ impl Carriage {
         let membership = self.join(streams::Kind::Websocket, exchange);
         let switch = Switch {
             downstream,
-            upstream,
+            upstream: Side {
+                early: switched.channel.read,
+                io: switched.channel.wire,
+            },
             membership,
             plan,
         };
@@ -337,15 +354,30 @@ enum Switching {
     Other,
 }
 
-/// An answer's head, and its body under watch.
-fn open(fetched: Fetched, idle: Duration) -> Result<(http::response::Parts, Relay), Refusal> {
-    let (head, body) = fetched.response.into_parts();
-    if !is_framed_once(&head.headers) {
-        return Err(Refusal::UpstreamFailed);
+/// An answer with a body.
+struct Answer {
+    head: http::response::Parts,
+    source: Source,
+    under_way: UnderWay,
+}
+
+/// An answer that changes the protocol.
+struct Switched {
+    head: http::response::Parts,
+    channel: Box<Channel>,
+    switching: Switching,
+}
+
+impl Answer {
+    /// Its head, and its body under watch.
+    fn open(self, idle: Duration) -> Result<(http::response::Parts, Relay), Refusal> {
+        if !is_framed_once(&self.head.headers) {
+            return Err(Refusal::UpstreamFailed);
+        }
+        let idle = (!is_stream(&self.head)).then_some(idle);
+        let relay = Relay::new(self.source, self.under_way, idle);
+        Ok((self.head, relay))
     }
-    let idle = (!is_stream(&head)).then_some(idle);
-    let relay = Relay::new(Body::Incoming(body), fetched.connection, idle);
-    Ok((head, relay))
 }
 
 /// Whether the answer is an event stream, which may be silent for as long as its own limit says.
@@ -354,7 +386,7 @@ fn is_stream(head: &http::response::Parts) -> bool {
 }
 
 /// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that
-/// connection might be somebody else's. hyper takes lists of equal lengths and of codings.
+/// connection might be somebody else's.
 fn is_framed_once(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -377,7 +409,13 @@ async fn finish(fetch: Fetch, request: Request<Body>) -> Result<Fetched, Refusal
     let idle = fetch.upstream.config.idle_timeout;
     tokio::task::spawn_local(async move {
         if let Err(Ok(unheard)) = tell.send(fetch.run(request).await)
-            && let Ok((_, relay)) = open(unheard, idle)
+            && let Rest::Body(source) = unheard.rest
+            && let answer = (Answer {
+                head: unheard.head,
+                source,
+                under_way: unheard.under_way,
+            })
+            && let Ok((_, relay)) = answer.open(idle)
         {
             drain(relay.into_body()).await;
         }

@@ -6,8 +6,10 @@
 pub mod connect;
 pub mod fetch;
 pub mod headers;
+pub mod buffers;
 pub mod health;
 pub mod http;
+pub mod http1;
 pub mod pool;
 pub mod relay;
 pub mod sse;

@@ -5,16 +5,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::body::Body;
 use crate::config::{Protocol, Upstream as UpstreamConfig};
 use crate::forward::connect::ConnectError;
+use crate::forward::http1::channel::Channel;
 use crate::forward::upstream::EndpointState;
 use crate::observe::metrics::{Cells, Total};
 use crate::wire::Wire;
@@ -32,26 +31,29 @@ pub struct Pools {
 pub struct Pool {
     /// The most recently used is at the back, so that a quiet pool shrinks to what is needed.
     idle: RefCell<VecDeque<Idle>>,
+    max_idle: Cell<usize>,
     shared: RefCell<Option<http2::SendRequest<Body>>>,
     opened: Cell<u64>,
 }
 
 struct Idle {
-    sender: http1::SendRequest<Body>,
+    channel: Channel,
     since: Instant,
 }
 
 /// A connection taken out of the pool, for one request.
 pub struct Checkout {
-    sender: Sender,
-    pool: Rc<Pool>,
-    max_idle: usize,
+    /// What it speaks.
+    pub sender: Sender,
     /// It has carried a request before: its server may have closed it meanwhile.
     pub reused: bool,
 }
 
-enum Sender {
-    Http1(http1::SendRequest<Body>),
+/// A connection, by what it speaks.
+pub enum Sender {
+    /// HTTP/1.1: one request at a time.
+    Http1(Box<Channel>),
+    /// HTTP/2: a stream for each request.
     Http2(http2::SendRequest<Body>),
 }
 
@@ -99,9 +101,8 @@ impl Pools {
                 None => *pool = None,
                 Some(limit) => {
                     if let Some(pool) = pool {
-                        pool.idle
-                            .borrow_mut()
-                            .retain(|idle| idle.since >= limit && !idle.sender.is_closed());
+                        let fit = |idle: &mut Idle| idle.since >= limit && idle.channel.is_fit();
+                        pool.idle.borrow_mut().retain_mut(fit);
                     }
                 }
             }
@@ -116,44 +117,51 @@ impl Pools {
 }
 
 impl Pool {
-    /// A kept connection, if one is ready.
-    pub fn take(self: &Rc<Self>, config: &UpstreamConfig) -> Option<Checkout> {
-        let checkout = |sender| Checkout {
-            sender,
-            pool: Rc::clone(self),
-            max_idle: config.pool_max_idle,
-            reused: true,
+    /// A kept connection, if one is fit.
+    pub fn take(&self, config: &UpstreamConfig, protocol: Protocol) -> Option<Checkout> {
+        let sender = match protocol {
+            Protocol::Http1 => Sender::Http1(Box::new(self.take_idle(config.pool_idle_timeout)?)),
+            Protocol::Http2 => {
+                let shared = self.shared.borrow();
+                Sender::Http2(
+                    shared
+                        .as_ref()
+                        .filter(|sender| !sender.is_closed())?
+                        .clone(),
+                )
+            }
         };
-        if config.protocol == Protocol::Http2 {
-            let shared = self.shared.borrow();
-            let sender = shared.as_ref().filter(|sender| !sender.is_closed())?;
-            return Some(checkout(Sender::Http2(sender.clone())));
-        }
-        // One whose driver has not come round yet, or still sends a body, is left for later.
-        let now = Instant::now();
-        let fresh = |idle: &Idle| now.duration_since(idle.since) < config.pool_idle_timeout;
-        let mut idle = self.idle.borrow_mut();
-        let at = idle
-            .iter()
-            .rposition(|idle| idle.sender.is_ready() && fresh(idle))?;
-        idle.remove(at)
-            .map(|idle| checkout(Sender::Http1(idle.sender)))
+        Some(Checkout {
+            sender,
+            reused: true,
+        })
     }
 
-    /// A new connection. Its driver runs as a task of this worker until either side closes it.
+    fn take_idle(&self, idle_timeout: Duration) -> Option<Channel> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut last) = idle.pop_back() {
+            if last.since.elapsed() < idle_timeout && last.channel.is_fit() {
+                return Some(last.channel);
+            }
+        }
+        None
+    }
+
+    /// A new connection. HTTP/2 has a driver that runs as a task of this worker until either side closes.
     ///
     /// # Errors
     /// When no connection can be made.
     pub async fn open(
-        self: &Rc<Self>,
+        &self,
         endpoint: &EndpointState,
         config: &UpstreamConfig,
         protocol: Protocol,
     ) -> Result<Checkout, OpenError> {
         let wire = endpoint.connector.connect(protocol).await?;
         self.opened.set(self.opened.get() + 1);
+        self.max_idle.set(config.pool_max_idle);
         let sender = match protocol {
-            Protocol::Http1 => Sender::Http1(handshake_http1(wire).await?),
+            Protocol::Http1 => Sender::Http1(Box::new(Channel::new(wire))),
             Protocol::Http2 => {
                 let sender = handshake_http2(wire).await?;
                 *self.shared.borrow_mut() = Some(sender.clone());
@@ -162,67 +170,31 @@ impl Pool {
         };
         Ok(Checkout {
             sender,
-            pool: Rc::clone(self),
-            max_idle: config.pool_max_idle,
             reused: false,
         })
     }
-}
 
-impl Checkout {
-    /// Sends a request. The error holds the request again where nothing of it was sent.
-    ///
-    /// # Errors
-    /// When the connection breaks before the head of an answer has arrived.
-    pub async fn send(
-        &mut self,
-        request: Request<Body>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
-        match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
-        }
-    }
-
-    /// Whether each request has a stream of its own, so that nothing is given back.
-    pub fn is_http2(&self) -> bool {
-        matches!(self.sender, Sender::Http2(_))
-    }
-
-    /// Gives the connection back, to be called when the answer has been read whole. One that is kept
-    /// busy by the rest of a request's body is not ready, and `take` passes it over.
-    pub fn give_back(self) {
-        let Sender::Http1(sender) = self.sender else {
-            return;
-        };
-        let mut idle = self.pool.idle.borrow_mut();
-        if sender.is_closed() || self.max_idle == 0 {
+    /// Keeps a connection whose exchange has ended well.
+    pub fn keep(&self, channel: Channel) {
+        let mut idle = self.idle.borrow_mut();
+        if self.max_idle.get() == 0 {
             return;
         }
-        if idle.len() >= self.max_idle {
+        if idle.len() >= self.max_idle.get() {
             idle.pop_front();
         }
         idle.push_back(Idle {
-            sender,
+            channel,
             since: Instant::now(),
         });
     }
-}
-
-async fn handshake_http1(wire: Wire) -> hyper::Result<http1::SendRequest<Body>> {
-    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(wire)).await?;
-    tokio::task::spawn_local(async move {
-        // What goes wrong on it is told to the request that it carries.
-        let _ = connection.with_upgrades().await;
-    });
-    Ok(sender)
 }
 
 async fn handshake_http2(wire: Wire) -> hyper::Result<http2::SendRequest<Body>> {
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .adaptive_window(true)
-        .keep_alive_interval(std::time::Duration::from_secs(20))
+        .keep_alive_interval(Duration::from_secs(20))
         .handshake(TokioIo::new(wire))
         .await?;
     tokio::task::spawn_local(async move {

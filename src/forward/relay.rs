@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError, BodyFault, UploadState};
-use crate::forward::fetch::Connection;
+use crate::forward::fetch::{Source, UnderWay};
 use crate::forward::headers;
 
 /// A limit on silence. Its one timer is left running and only looked at when it fires: moving it with
@@ -144,36 +144,28 @@ impl Drop for Upload {
 
 /// An answer's body on its way from the upstream.
 pub struct Relay {
-    inner: Body,
-    /// `None` once given back.
-    connection: Option<Connection>,
+    inner: Source,
+    _under_way: UnderWay,
     /// `None`: an event stream, which has a limit of its own.
     silence: Option<Silence>,
 }
 
 impl Relay {
-    /// The body of an answer that came over `connection`.
-    pub fn new(inner: Body, connection: Connection, idle_timeout: Option<Duration>) -> Self {
+    /// The body of an answer; `under_way` counts its request until it ends.
+    pub fn new(inner: Source, under_way: UnderWay, idle_timeout: Option<Duration>) -> Self {
         Self {
             inner,
-            connection: Some(connection),
+            _under_way: under_way,
             silence: idle_timeout.map(Silence::new),
         }
     }
 
-    /// As a body: one that is over already gives its connection back and needs no watch.
-    pub fn into_body(mut self) -> Body {
-        if self.inner.is_end_stream() {
-            self.ended();
+    /// As a body: one that is over already needs no watch.
+    pub fn into_body(self) -> Body {
+        if self.is_end_stream() {
             return Body::Empty;
         }
         Body::stream(self)
-    }
-
-    fn ended(&mut self) {
-        if let Some(connection) = self.connection.take() {
-            connection.give_back();
-        }
     }
 }
 
@@ -186,7 +178,13 @@ impl HttpBody for Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) else {
+        let polled = match &mut this.inner {
+            Source::Http1(reading) => reading
+                .poll_frame(cx)
+                .map_err(|fault| BodyError::Lost(fault.into())),
+            Source::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+        };
+        let Poll::Ready(frame) = polled else {
             return match this.silence.as_mut().map(|silence| silence.poll(cx)) {
                 Some(Poll::Ready(())) => Poll::Ready(Some(Err(BodyError::TimedOut))),
                 _ => Poll::Pending,
@@ -195,20 +193,21 @@ impl HttpBody for Relay {
         if let Some(silence) = &mut this.silence {
             silence.broken();
         }
-        match &frame {
-            None => this.ended(),
-            Some(Ok(_)) if this.inner.is_end_stream() => this.ended(),
-            Some(_) => {}
-        }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Source::Http1(reading) => reading.is_over(),
+            Source::Http2(incoming) => incoming.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Source::Http1(reading) => reading.size_hint(),
+            Source::Http2(incoming) => incoming.size_hint(),
+        }
     }
 }
 

@@ -1,10 +1,9 @@
 //! The carrier of WebSockets. Pure: `frames.rs` follows the frames of one direction and writes our own,
 //! `pongs.rs` takes back the answers to our pings, `handshake.rs` answers a handshake. `tunnel.rs` is the
-//! tunnel, made of two `flow.rs`; `buffers.rs` lends it memory; `switch.rs` makes it of two connections;
+//! tunnel, made of two `flow.rs`; `switch.rs` makes it of two connections;
 //! `refuse.rs` says no in the one way that a
 //! browser's page can read. Payloads are neither unmasked nor decompressed nor re-framed.
 
-pub mod buffers;
 pub mod flow;
 pub mod frames;
 pub mod handshake;

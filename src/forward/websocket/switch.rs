@@ -22,7 +22,7 @@ pub struct Switch {
     /// The client's.
     pub downstream: OnUpgrade,
     /// The service's.
-    pub upstream: OnUpgrade,
+    pub upstream: Side<Wire>,
     /// The stream's place in the registry.
     pub membership: Membership,
     /// What the gateway adds; `None`: a protocol that it does not know, so nothing.
@@ -87,17 +87,11 @@ pub fn answer<B>(upstream: Response<B>, upgrade: &Upgrade, bearer_offered: bool)
 impl Switch {
     /// Runs the tunnel to its end, and tells the journal.
     pub async fn run(self, mut journal: Journal) {
-        let (client, upstream) = match tokio::join!(self.downstream, self.upstream) {
-            (Ok(client), Ok(upstream)) => (client, upstream),
-            _ => {
-                journal.ending().set(Some("handshake_failed"));
-                return;
-            }
+        let Ok(client) = self.downstream.await else {
+            journal.ending().set(Some("handshake_failed"));
+            return;
         };
-        let upstream = match upstream.downcast::<TokioIo<Wire>>() {
-            Ok(parts) => side(parts.io.into_inner(), &parts.read_buf),
-            Err(_) => return,
-        };
+        let upstream = self.upstream;
         // The socket itself where there is one: a tunnel through hyper's wrapper would cost a box and a
         // buffer for as long as it lives.
         let carried = match client.downcast::<TokioIo<Watched>>() {

@@ -1,0 +1,217 @@
+//! Where an answer's body ends (RFC 9112 §6.3), and the chunks that it comes in (§7.1). Pure: takes bytes,
+//! gives bytes.
+
+use bytes::{Buf, Bytes};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode, Version};
+
+use crate::forward::http1::Fault;
+use crate::forward::http1::head::{self, AnswerHead};
+
+/// What is still to come of a body.
+#[derive(Debug)]
+pub enum Framing {
+    /// So many bytes; 0: it is over.
+    Length(u64),
+    /// Chunks, and trailers behind them.
+    Chunked(Chunks),
+    /// Everything until the connection is closed.
+    Close,
+}
+
+/// A piece of a body.
+#[derive(Debug, PartialEq)]
+pub enum Piece {
+    /// Bytes of it.
+    Data(Bytes),
+    /// The fields behind the last chunk.
+    Trailers(HeaderMap),
+    /// More bytes are needed.
+    More,
+    /// It is over.
+    End,
+}
+
+impl Framing {
+    /// How the answer to `method` is framed.
+    ///
+    /// # Errors
+    /// When that can be told in two ways: two lengths, a length beside an encoding, another encoding.
+    pub fn of(method: &Method, head: &AnswerHead) -> Result<Self, Fault> {
+        let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+        let framing = match (lengths.next(), codings.next()) {
+            (None, None) => Self::Close,
+            (Some(length), None) => {
+                let digits = length.as_bytes();
+                let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+                let length = length.to_str().ok().filter(|_| plain);
+                Self::Length(
+                    length
+                        .and_then(|length| length.parse().ok())
+                        .ok_or(Fault::Length)?,
+                )
+            }
+            (None, Some(coding)) => {
+                let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+                // An HTTP/1.0 server knows no chunks: somebody else wrote that field (§6.1).
+                if !chunked || head.version != Version::HTTP_11 {
+                    return Err(Fault::Length);
+                }
+                Self::Chunked(Chunks::default())
+            }
+            (Some(_), Some(_)) => return Err(Fault::Length),
+        };
+        if lengths.next().is_some() || codings.next().is_some() {
+            return Err(Fault::Length);
+        }
+        let bodiless = *method == Method::HEAD
+            || head.status.is_informational()
+            || head.status == StatusCode::NO_CONTENT
+            || head.status == StatusCode::NOT_MODIFIED;
+        Ok(if bodiless { Self::Length(0) } else { framing })
+    }
+
+    /// Whether nothing is to come.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunks) => chunks.state == State::Over,
+            Self::Close => false,
+        }
+    }
+
+    /// Takes the next piece out of what was read.
+    ///
+    /// # Errors
+    /// When a chunk is malformed.
+    pub fn take(&mut self, read: &mut Bytes) -> Result<Piece, Fault> {
+        match self {
+            Self::Length(0) => Ok(Piece::End),
+            Self::Length(left) => Ok(take_data(read, left)),
+            Self::Chunked(chunks) => chunks.take(read),
+            Self::Close => Ok(take_data(read, &mut u64::MAX.clone())),
+        }
+    }
+}
+
+fn take_data(read: &mut Bytes, left: &mut u64) -> Piece {
+    if read.is_empty() {
+        return Piece::More;
+    }
+    let size = usize::try_from(*left).unwrap_or(usize::MAX).min(read.len());
+    *left -= size as u64;
+    Piece::Data(read.split_to(size))
+}
+
+/// The state between chunks.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    state: State,
+    /// Bytes of the present size line, or of the trailers: both are bounded.
+    seen: usize,
+    trailers: Vec<u8>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum State {
+    /// Before the first digit of a size.
+    #[default]
+    Start,
+    Size(u64),
+    Extension(u64),
+    SizeLf(u64),
+    Data(u64),
+    DataCr,
+    DataLf,
+    Trailers,
+    Over,
+}
+
+impl Chunks {
+    fn take(&mut self, read: &mut Bytes) -> Result<Piece, Fault> {
+        loop {
+            match &mut self.state {
+                State::Over => return Ok(Piece::End),
+                State::Data(left) => {
+                    let piece = take_data(read, left);
+                    if *left == 0 {
+                        self.state = State::DataCr;
+                    }
+                    return Ok(piece);
+                }
+                State::Trailers => return self.take_trailers(read),
+                _ if read.is_empty() => return Ok(Piece::More),
+                _ => {
+                    let byte = read[0];
+                    read.advance(1);
+                    self.step(byte)?;
+                }
+            }
+        }
+    }
+
+    /// One byte between the data: strict, since a line that two readers end at different places is how
+    /// an answer is smuggled (bare LF, signs, CR in an extension, an overflowing size).
+    fn step(&mut self, byte: u8) -> Result<(), Fault> {
+        self.seen += 1;
+        if self.seen > LONGEST_SIZE_LINE {
+            return Err(Fault::Chunk);
+        }
+        let digit = char::from(byte).to_digit(16).map(u64::from);
+        self.state = match (&self.state, byte) {
+            (State::Start, _) => State::Size(digit.ok_or(Fault::Chunk)?),
+            (State::Size(size), _) if digit.is_some() => {
+                // 60 bits at most: one more digit cannot overflow.
+                let room = *size < 1 << 56;
+                let size = size.checked_mul(16).filter(|_| room).ok_or(Fault::Chunk)?;
+                State::Size(size + digit.unwrap_or_default())
+            }
+            (State::Size(size) | State::Extension(size), b'\r') => State::SizeLf(*size),
+            (State::Size(size), b';' | b' ' | b'\t') => State::Extension(*size),
+            (State::Extension(size), b'\t' | 0x20..=0x7e | 0x80..) => State::Extension(*size),
+            (State::SizeLf(0), b'\n') => State::Trailers,
+            (State::SizeLf(size), b'\n') => State::Data(*size),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::Start,
+            _ => return Err(Fault::Chunk),
+        };
+        if matches!(self.state, State::Start | State::Data(_) | State::Trailers) {
+            self.seen = 0;
+        }
+        Ok(())
+    }
+
+    fn take_trailers(&mut self, read: &mut Bytes) -> Result<Piece, Fault> {
+        while !read.is_empty() {
+            self.trailers.push(read[0]);
+            read.advance(1);
+            if self.trailers == b"\r\n" {
+                self.state = State::Over;
+                return Ok(Piece::End);
+            }
+            if self.trailers.ends_with(b"\r\n\r\n") {
+                self.state = State::Over;
+                return read_trailers(std::mem::take(&mut self.trailers).into());
+            }
+            if self.trailers.len() > LARGEST_TRAILERS {
+                return Err(Fault::Chunk);
+            }
+        }
+        Ok(Piece::More)
+    }
+}
+
+fn read_trailers(bytes: Bytes) -> Result<Piece, Fault> {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    match httparse::parse_headers(&bytes, &mut fields)? {
+        httparse::Status::Complete((_, fields)) => {
+            Ok(Piece::Trailers(head::fields_of(fields, &bytes)?))
+        }
+        httparse::Status::Partial => Err(Fault::Chunk),
+    }
+}
+
+/// A size with its extensions.
+const LONGEST_SIZE_LINE: usize = 1024;
+const LARGEST_TRAILERS: usize = 16 * 1024;

@@ -1,0 +1,211 @@
+//! A request on its way out: its head, then its body as it comes, in as few writes as it allows. Written from
+//! the same task that awaits the answer, which may come before the body's end.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, Request};
+use http_body::{Body as HttpBody, Frame};
+use tokio::io::AsyncWrite;
+
+use crate::body::Body;
+use crate::forward::http1::Fault;
+use crate::forward::http1::head::{self, Announced};
+use crate::wire::Wire;
+
+/// A request that is being sent.
+pub struct Sending {
+    head: Vec<u8>,
+    /// Bytes of the head that have been written.
+    head_sent: usize,
+    /// `None`: there is none, or it has come to its end.
+    body: Option<Body>,
+    announced: Announced,
+    /// Bytes of the announced length that are still to come.
+    left: u64,
+    queue: VecDeque<Bytes>,
+    /// Whether any byte has been written to the present connection.
+    touched: bool,
+    flushed: bool,
+}
+
+impl Sending {
+    /// Takes the body out of `request`, to be sent behind its head.
+    pub fn new(request: &mut Request<Body>) -> Self {
+        let body = std::mem::take(request.body_mut());
+        let announced = match body.size_hint().exact() {
+            Some(0) => Announced::Nothing,
+            Some(length) => Announced::Length(length),
+            None => Announced::Chunked,
+        };
+        Self {
+            head: Vec::new(),
+            head_sent: 0,
+            left: match announced {
+                Announced::Length(length) => length,
+                _ => 0,
+            },
+            body: (announced != Announced::Nothing).then_some(body),
+            announced,
+            queue: VecDeque::new(),
+            touched: false,
+            flushed: false,
+        }
+    }
+
+    /// Writes the head anew, for a connection that nothing was sent on.
+    pub fn aim(&mut self, request: &Request<Body>) {
+        if self.head.capacity() == 0 {
+            self.head.reserve(USUAL_HEAD);
+        }
+        self.head.clear();
+        head::write(&mut self.head, request, self.announced);
+        self.head_sent = 0;
+        self.touched = false;
+        self.flushed = false;
+    }
+
+    /// Whether no byte of it has left.
+    pub fn is_untouched(&self) -> bool {
+        !self.touched
+    }
+
+    /// Whether all of it has left.
+    pub fn is_done(&self) -> bool {
+        self.body.is_none() && self.queue.is_empty() && self.head_sent == self.head.len()
+    }
+
+    /// Whether it has a head and nothing else, so that it can be sent again as it is.
+    pub fn is_bodiless(&self) -> bool {
+        self.announced == Announced::Nothing
+    }
+
+    /// Sends what can be sent; ready when all of it has left.
+    pub fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<(), Fault>> {
+        if self.is_done() && self.flushed {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let awaited = self.queue.is_empty() && self.poll_body(cx)?.is_pending();
+            if self.head_sent < self.head.len() || !self.queue.is_empty() {
+                ready!(self.poll_write(cx, wire))?;
+                continue;
+            }
+            // TLS keeps bytes back until it is told.
+            ready!(Pin::new(&mut *wire).poll_flush(cx))?;
+            if awaited {
+                return Poll::Pending;
+            }
+            if self.body.is_none() {
+                self.flushed = true;
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Queues the next frame of the body, if it has come; ready at once where there is nothing to wait for.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Fault> {
+        let Some(body) = &mut self.body else {
+            return Ok(Poll::Ready(()));
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            return Ok(Poll::Pending);
+        };
+        match frame {
+            Some(Ok(frame)) => self.queue_frame(frame)?,
+            Some(Err(_)) => return Err(Fault::Upload),
+            None => self.queue_end(&HeaderMap::new())?,
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn queue_frame(&mut self, frame: Frame<Bytes>) -> Result<(), Fault> {
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => Ok(()),
+            Ok(data) => self.queue_data(data),
+            Err(frame) => match frame.into_trailers() {
+                Ok(trailers) => self.queue_end(&trailers),
+                Err(_) => Ok(()),
+            },
+        }
+    }
+
+    fn queue_data(&mut self, data: Bytes) -> Result<(), Fault> {
+        if self.announced == Announced::Chunked {
+            self.queue.push_back(format!("{:x}\r\n", data.len()).into());
+            self.queue.push_back(data);
+            self.queue.push_back(Bytes::from_static(b"\r\n"));
+            return Ok(());
+        }
+        // More than was announced would be read as the next request.
+        self.left = self
+            .left
+            .checked_sub(data.len() as u64)
+            .ok_or(Fault::Upload)?;
+        self.queue.push_back(data);
+        Ok(())
+    }
+
+    fn queue_end(&mut self, trailers: &HeaderMap) -> Result<(), Fault> {
+        self.body = None;
+        if self.announced != Announced::Chunked {
+            // Less than was announced: the upstream must not take the next request for the rest.
+            return if self.left == 0 {
+                Ok(())
+            } else {
+                Err(Fault::Upload)
+            };
+        }
+        let mut end = b"0\r\n".to_vec();
+        for (name, value) in trailers {
+            end.extend_from_slice(name.as_str().as_bytes());
+            end.extend_from_slice(b": ");
+            end.extend_from_slice(value.as_bytes());
+            end.extend_from_slice(b"\r\n");
+        }
+        end.extend_from_slice(b"\r\n");
+        self.queue.push_back(end.into());
+        Ok(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<(), Fault>> {
+        let mut slices = [IoSlice::new(&[]); 4];
+        slices[0] = IoSlice::new(&self.head[self.head_sent..]);
+        for (slice, bytes) in slices[1..].iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(bytes);
+        }
+        let first = usize::from(slices[0].is_empty());
+        let count = 1 + self.queue.len().min(slices.len() - 1);
+        let wire = Pin::new(wire);
+        let written = match wire.is_write_vectored() && count - first > 1 {
+            true => ready!(wire.poll_write_vectored(cx, &slices[first..count]))?,
+            false => ready!(wire.poll_write(cx, &slices[first]))?,
+        };
+        if written == 0 {
+            return Poll::Ready(Err(Fault::Cut));
+        }
+        self.touched = true;
+        self.advance(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let of_head = written.min(self.head.len() - self.head_sent);
+        self.head_sent += of_head;
+        written -= of_head;
+        while let Some(front) = self.queue.front_mut().filter(|_| written > 0) {
+            let of_front = written.min(front.len());
+            front.advance(of_front);
+            written -= of_front;
+            if front.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+    }
+}
+
+/// Room for the head of nearly every request.
+const USUAL_HEAD: usize = 1024;
