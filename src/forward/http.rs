@@ -1,6 +1,7 @@
 //! The carrier: one permitted request to its upstream and the answer back. Chooses between plain HTTP, an
 //! event stream (by the answer's content type) and a tunnel (by the request's upgrade).
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -166,6 +167,7 @@ impl Carriage {
             // Over HTTP/2 a body may come unannounced; a preflight has none, and may go on unasked.
             exchange.body = Body::Empty;
         }
+        self.hear_end(&mut exchange.body).await?;
         journal.upload = self.upload(&exchange.body)?;
         let request = self.request(&mut exchange, journal, switching)?;
         let fetch = Fetch {
@@ -213,6 +215,21 @@ impl Carriage {
             // RFC 9110 §7.8: a server may ignore an upgrade and answer in the protocol at hand.
             Upgrade::Other(_) => Ok(Switching::No),
             Upgrade::Websocket(_) => Err(Refusal::UpgradeRefused),
+        }
+    }
+
+    /// Waits for the end of a body that says it is empty and has not ended: HTTP/2 may say `content-length: 0`
+    /// and send bytes all the same, which is an error (RFC 9113 §8.1.1) that is known only then.
+    async fn hear_end(&self, body: &mut Body) -> Result<(), Refusal> {
+        if body.is_end_stream() || body.size_hint().exact() != Some(0) {
+            return Ok(());
+        }
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match tokio::time::timeout(self.body_timeout, frame).await {
+            Err(_) => Err(Refusal::BodyTimeout),
+            Ok(None) => Ok(()),
+            Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => Ok(()),
+            Ok(Some(_)) => Err(Refusal::RequestMalformed),
         }
     }
 
