@@ -388,7 +388,8 @@ struct Switched {
 impl Answer {
     /// Its head, and its body under watch.
     fn open(self, idle: Duration) -> Result<(http::response::Parts, Relay), Refusal> {
-        if !is_framed_once(&self.head.headers) {
+        // Over HTTP/1.1 its framing was judged when it was read.
+        if matches!(self.source, Source::Http2(_)) && !is_framed_once(&self.head.headers) {
             return Err(Refusal::UpstreamFailed);
         }
         let idle = (!is_stream(&self.head)).then_some(idle);
