@@ -181,7 +181,9 @@ impl Fetch {
             miss,
             Miss::Http1(Fault::Io(_) | Fault::Cut) | Miss::Http2(_)
         );
-        let again = outgoing.is_untouched()
+        // A body that failed is spent, even if nothing of it was sent.
+        let spent = matches!(miss, Miss::Http1(Fault::Upload));
+        let again = (outgoing.is_untouched() && !spent)
             || (broke_off && outgoing.is_repeatable() && self.upstream.config.retries > 0);
         if again {
             Ok(())

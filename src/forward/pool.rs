@@ -190,6 +190,21 @@ impl Pool {
     }
 }
 
+#[cfg(test)]
+impl Pool {
+    /// A pool that keeps so many connections.
+    pub fn with_room(max_idle: usize) -> Self {
+        let pool = Self::default();
+        pool.max_idle.set(max_idle);
+        pool
+    }
+
+    /// How many connections wait in it.
+    pub fn kept(&self) -> usize {
+        self.idle.borrow().len()
+    }
+}
+
 async fn handshake_http2(wire: Wire) -> hyper::Result<http2::SendRequest<Body>> {
     let (sender, connection) = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())

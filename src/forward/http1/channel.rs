@@ -49,6 +49,9 @@ impl Channel {
                 let Some((head, length)) = head::read(&self.read)? else {
                     break;
                 };
+                if length > LARGEST_HEAD {
+                    return Poll::Ready(Err(Fault::HeadTooLarge));
+                }
                 self.read = self.read.slice(length..);
                 let interim = head.status.is_informational()
                     && head.status != StatusCode::SWITCHING_PROTOCOLS;

@@ -110,6 +110,8 @@ pub struct Chunks {
     state: State,
     /// Bytes of the present size line, or of the trailers: both are bounded.
     seen: usize,
+    /// Bytes of all extensions so far, which nobody reads.
+    extensions: usize,
     trailers: Vec<u8>,
 }
 
@@ -119,6 +121,8 @@ enum State {
     #[default]
     Start,
     Size(u64),
+    /// Spaces behind a size; no digit may follow.
+    Padding(u64),
     Extension(u64),
     SizeLf(u64),
     Data(u64),
@@ -155,7 +159,7 @@ impl Chunks {
     /// an answer is smuggled (bare LF, signs, CR in an extension, an overflowing size).
     fn step(&mut self, byte: u8) -> Result<(), Fault> {
         self.seen += 1;
-        if self.seen > LONGEST_SIZE_LINE {
+        if self.seen > LONGEST_SIZE_LINE || self.extensions >= LARGEST_EXTENSIONS {
             return Err(Fault::Chunk);
         }
         let digit = char::from(byte).to_digit(16).map(u64::from);
@@ -167,9 +171,15 @@ impl Chunks {
                 let size = size.checked_mul(16).filter(|_| room).ok_or(Fault::Chunk)?;
                 State::Size(size + digit.unwrap_or_default())
             }
-            (State::Size(size) | State::Extension(size), b'\r') => State::SizeLf(*size),
-            (State::Size(size), b';' | b' ' | b'\t') => State::Extension(*size),
-            (State::Extension(size), b'\t' | 0x20..=0x7e | 0x80..) => State::Extension(*size),
+            (State::Size(size) | State::Padding(size) | State::Extension(size), b'\r') => {
+                State::SizeLf(*size)
+            }
+            (State::Size(size) | State::Padding(size), b' ' | b'\t') => State::Padding(*size),
+            (State::Size(size) | State::Padding(size), b';') => State::Extension(*size),
+            (State::Extension(size), b'\t' | 0x20..=0x7e | 0x80..) => {
+                self.extensions += 1;
+                State::Extension(*size)
+            }
             (State::SizeLf(0), b'\n') => State::Trailers,
             (State::SizeLf(size), b'\n') => State::Data(*size),
             (State::DataCr, b'\r') => State::DataLf,
@@ -194,7 +204,9 @@ impl Chunks {
                 self.state = State::Over;
                 return read_trailers(std::mem::take(&mut self.trailers).into());
             }
-            if self.trailers.len() > LARGEST_TRAILERS {
+            // The field parser takes a bare LF for a line's end, and two of them for the end of all.
+            let bare = self.trailers.ends_with(b"\n") && !self.trailers.ends_with(b"\r\n");
+            if bare || self.trailers.len() > LARGEST_TRAILERS {
                 return Err(Fault::Chunk);
             }
         }
@@ -214,4 +226,6 @@ fn read_trailers(bytes: Bytes) -> Result<Piece, Fault> {
 
 /// A size with its extensions.
 const LONGEST_SIZE_LINE: usize = 1024;
+/// All extensions of a body together.
+const LARGEST_EXTENSIONS: usize = 16 * 1024;
 const LARGEST_TRAILERS: usize = 16 * 1024;

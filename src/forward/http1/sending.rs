@@ -73,9 +73,9 @@ impl Sending {
         !self.touched
     }
 
-    /// Whether all of it has left.
+    /// Whether all of it has left, and nothing of it waits in a TLS session.
     pub fn is_done(&self) -> bool {
-        self.body.is_none() && self.queue.is_empty() && self.head_sent == self.head.len()
+        self.flushed
     }
 
     /// Whether it has a head and nothing else, so that it can be sent again as it is.
@@ -85,7 +85,7 @@ impl Sending {
 
     /// Sends what can be sent; ready when all of it has left.
     pub fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<(), Fault>> {
-        if self.is_done() && self.flushed {
+        if self.is_done() {
             return Poll::Ready(Ok(()));
         }
         loop {
