@@ -33,7 +33,6 @@ pub struct Pool {
     idle: RefCell<VecDeque<Idle>>,
     max_idle: Cell<usize>,
     shared: RefCell<Option<http2::SendRequest<Body>>>,
-    opened: Cell<u64>,
 }
 
 struct Idle {
@@ -108,12 +107,6 @@ impl Pools {
             }
         }
     }
-
-    /// How many connections have been opened.
-    pub fn opened(&self) -> u64 {
-        let pools = self.pools.borrow();
-        pools.iter().flatten().map(|pool| pool.opened.get()).sum()
-    }
 }
 
 impl Pool {
@@ -158,7 +151,6 @@ impl Pool {
         protocol: Protocol,
     ) -> Result<Checkout, OpenError> {
         let wire = endpoint.connector.connect(protocol).await?;
-        self.opened.set(self.opened.get() + 1);
         self.max_idle.set(config.pool_max_idle);
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(Box::new(Channel::new(wire))),

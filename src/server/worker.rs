@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 use crate::gate::Gate;
@@ -66,17 +66,15 @@ pub fn run(
     runtime.block_on(async move {
         let worker = Rc::new(Worker::new(station, index, drain));
         let guests = Rc::new(Guests::default());
+        let mut listeners = Vec::with_capacity(sockets.tcp.len() + sockets.unix.len());
         for socket in sockets.tcp {
-            let listener = TcpListener::from_std(socket)?;
-            tokio::task::spawn_local(accept_tcp(Rc::clone(&worker), listener, Rc::clone(&guests)));
+            listeners.push(Listener::Tcp(TcpListener::from_std(socket)?));
         }
         for socket in sockets.unix {
-            let listener = UnixListener::from_std(socket)?;
-            tokio::task::spawn_local(accept_unix(
-                Rc::clone(&worker),
-                listener,
-                Rc::clone(&guests),
-            ));
+            listeners.push(Listener::Unix(UnixListener::from_std(socket)?));
+        }
+        for listener in listeners {
+            tokio::task::spawn_local(accept(Rc::clone(&worker), listener, Rc::clone(&guests)));
         }
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
         let patient = Rc::clone(&worker);
@@ -178,49 +176,53 @@ impl Drop for Seat {
     }
 }
 
-async fn accept_tcp(worker: Rc<Worker>, listener: TcpListener, guests: Rc<Guests>) {
-    let mut drain = worker.drain.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = drain.wait_for(|draining| *draining) => return,
-        };
-        match accepted {
-            Err(error) => pause_after(&error).await,
-            Ok((socket, _)) => {
-                let Some(seat) = Seat::take(&worker, &guests) else {
-                    continue;
-                };
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve_tcp(worker, socket).await;
-                    drop(seat);
-                });
-            }
+/// A listening socket of this worker.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection that was just accepted.
+enum Accepted {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => Ok(Accepted::Tcp(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
 }
 
-async fn accept_unix(worker: Rc<Worker>, listener: UnixListener, guests: Rc<Guests>) {
+/// Serves what `listener` accepts, until the gateway drains.
+async fn accept(worker: Rc<Worker>, listener: Listener, guests: Rc<Guests>) {
     let mut drain = worker.drain.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = drain.wait_for(|draining| *draining) => return,
         };
-        match accepted {
-            Err(error) => pause_after(&error).await,
-            Ok((socket, _)) => {
-                let Some(seat) = Seat::take(&worker, &guests) else {
-                    continue;
-                };
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    connection::serve_unix(worker, socket).await;
-                    drop(seat);
-                });
+        let socket = match accepted {
+            Ok(socket) => socket,
+            Err(error) => {
+                pause_after(&error).await;
+                continue;
             }
-        }
+        };
+        let Some(seat) = Seat::take(&worker, &guests) else {
+            continue;
+        };
+        let worker = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            match socket {
+                Accepted::Tcp(socket) => connection::serve_tcp(worker, socket).await,
+                Accepted::Unix(socket) => connection::serve_unix(worker, socket).await,
+            }
+            drop(seat);
+        });
     }
 }
 
