@@ -20,7 +20,6 @@ mod trial;
 pub(crate) mod units;
 mod upstream;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,14 +30,15 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use crate::observe::log::Format as LogFormat;
+use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
-use crate::refusal::{Language, Refusal};
 use crate::secret::Secret;
 
 pub use assertion::{Assertion, Bind};
 pub use own::OwnCall;
 pub use problem::{Problem, Problems};
 pub use shape::schema;
+pub use trial::{Test, TestCaller};
 
 /// Reads and checks the file at `path`, with the process's environment. Also reads the key and
 /// certificate files that it names.
@@ -573,33 +573,6 @@ pub struct Websocket {
 pub enum WebsocketReject {
     Http,
     Close,
-}
-
-/// `[[test]]`: a request and what must become of it.
-#[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Test {
-    pub name: Box<str>,
-    pub line: usize,
-    pub method: Method,
-    pub target: Box<str>,
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    pub caller: TestCaller,
-    /// `None`: whatever route matches; `Some(None)`: no route matches.
-    pub route: Option<Option<Box<str>>>,
-    pub allow: bool,
-    pub reason: Option<Refusal>,
-}
-
-/// Who calls in a `[[test]]`.
-#[derive(Clone, Debug)]
-pub enum TestCaller {
-    /// No credential beyond those in `target` and `headers`.
-    AsSent,
-    /// Verified claims of the issuer at this index.
-    Claims(usize, BTreeMap<String, serde_json::Value>),
-    /// This token as bearer.
-    Token(Secret<Box<str>>),
 }
 
 #[cfg(test)]

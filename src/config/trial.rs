@@ -1,15 +1,42 @@
-//! Reads `[[test]]`: requests and what must become of them.
+//! `[[test]]`: requests and what must become of them.
 
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue, Method};
 
+use super::Issuer;
 use super::named::Named;
 use super::raw::{Table, suggest};
 use super::units::{self, Wrong};
-use super::{Issuer, Test, TestCaller};
 use crate::refusal::{Refusal, TABLE};
 use crate::secret::Secret;
+
+/// `[[test]]`: a request and what must become of it.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Test {
+    pub name: Box<str>,
+    pub line: usize,
+    pub method: Method,
+    pub target: Box<str>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub caller: TestCaller,
+    /// `None`: whatever route matches; `Some(None)`: no route matches.
+    pub route: Option<Option<Box<str>>>,
+    pub allow: bool,
+    pub reason: Option<Refusal>,
+}
+
+/// Who calls in a `[[test]]`.
+#[derive(Clone, Debug)]
+pub enum TestCaller {
+    /// No credential beyond those in `target` and `headers`.
+    AsSent,
+    /// Verified claims of the issuer at this index.
+    Claims(usize, BTreeMap<String, serde_json::Value>),
+    /// This token as bearer.
+    Token(Secret<Box<str>>),
+}
 
 /// Reads every `[[test]]`.
 pub(super) fn trials(top: &mut Table<'_>, issuers: &Named<Issuer>, routes: &[&str]) -> Vec<Test> {
