@@ -18,6 +18,8 @@ pub mod streams;
 pub mod journal;
 pub mod policy;
 pub mod identity;
+pub mod store;
+pub mod records;
 pub mod request;
 pub mod config;
 pub mod refusal;

@@ -1,0 +1,258 @@
+//! What a store keeps, as plain rows: users, sessions, session tokens, one-time codes, signing keys, jobs.
+//! `store/` reads and writes them, `accounts/` says what they mean, the faces print them. No rule lives here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use crate::secret::Secret;
+
+/// Milliseconds since the Unix epoch.
+pub type UnixMillis = i64;
+
+/// A JSON object.
+pub type Object = Map<String, Value>;
+
+/// A user's id, `sub` of the tokens. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserId(pub Uuid);
+
+/// A session's id, `session_id` of the tokens. Never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(pub Uuid);
+
+impl fmt::Display for UserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A name as its owner wrote it, and the form in which it is compared and unique.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Username {
+    /// As it is shown.
+    pub shown: Box<str>,
+    /// As it is compared (RFC 8265 UsernameCaseMapped).
+    pub key: Box<str>,
+}
+
+/// An e-mail address in the one form in which it is kept, shown and compared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Email(pub Box<str>);
+
+/// A user.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct User {
+    pub id: UserId,
+    /// The session API's and the token API's face of the id: small, never given twice.
+    pub number: i64,
+    pub username: Option<Username>,
+    pub email: Option<Email>,
+    pub phone: Option<Box<str>>,
+    /// `$argon2id$…` or `$2b$…`; `None`: no password logs this user in.
+    pub password: Option<Secret<String>>,
+    /// `authenticated`.
+    pub role: Box<str>,
+    pub anonymous: bool,
+    /// By an operator: nothing of the user's is accepted.
+    pub disabled: bool,
+    pub banned_until: Option<UnixMillis>,
+    pub app_metadata: Object,
+    pub user_metadata: Object,
+    pub email_confirmed_at: Option<UnixMillis>,
+    pub phone_confirmed_at: Option<UnixMillis>,
+    pub confirmation_sent_at: Option<UnixMillis>,
+    pub recovery_sent_at: Option<UnixMillis>,
+    pub reauthentication_sent_at: Option<UnixMillis>,
+    /// The address that is to replace `email` once it is confirmed, and when that was asked.
+    pub email_change: Option<(Email, UnixMillis)>,
+    pub last_sign_in_at: Option<UnixMillis>,
+    pub created_at: UnixMillis,
+    pub updated_at: UnixMillis,
+    /// Deleted softly: the row stays, nothing in it tells who it was.
+    pub deleted_at: Option<UnixMillis>,
+}
+
+/// Which API made a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Api {
+    App,
+    Session,
+    Token,
+    Supabase,
+}
+
+impl Api {
+    /// The stable word: in the store, in metrics and in audit lines.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Session => "session",
+            Self::Token => "token",
+            Self::Supabase => "supabase",
+        }
+    }
+
+    /// The API of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::App, Self::Session, Self::Token, Self::Supabase]
+            .into_iter()
+            .find(|api| api.word() == word)
+    }
+}
+
+/// How somebody logged in (`amr` of the tokens).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authentication {
+    /// `password`, `anonymous` or `otp`.
+    pub method: Box<str>,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// What a client said of itself when it logged in or refreshed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Client {
+    pub user_agent: Option<Box<str>>,
+    pub address: Option<IpAddr>,
+}
+
+/// A session: a device's log-in, or (session API) a conversation with its jobs.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Session {
+    pub id: SessionId,
+    /// The session API's face of the id: small, never given twice.
+    pub number: i64,
+    pub user: UserId,
+    /// `Session`: a conversation, which outlives log-outs. The others: a log-in, which ends with them.
+    pub api: Api,
+    pub name: Option<Box<str>>,
+    pub client: Client,
+    pub authentication: Authentication,
+    pub created_at: UnixMillis,
+    pub last_used_at: UnixMillis,
+    /// The last rotation of its refresh token.
+    pub refreshed_at: Option<UnixMillis>,
+    /// How many refresh tokens were made in it; the newest one's number. 0: none.
+    pub refresh_counter: u64,
+    /// Access tokens and refresh tokens of a session that has ended are refused. Its row and jobs stay.
+    pub ended_at: Option<UnixMillis>,
+}
+
+/// An opaque session token, without the token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SessionToken {
+    /// Names it in revocations; never given twice.
+    pub number: i64,
+    pub session: SessionId,
+    pub user: UserId,
+    pub created_at: UnixMillis,
+}
+
+/// The SHA-256 of an opaque token or a one-time code: all that the store knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash(***)")
+    }
+}
+
+/// What a one-time code is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum CodeKind {
+    Signup,
+    Recovery,
+    Magiclink,
+    EmailChange,
+    Reauthentication,
+}
+
+impl CodeKind {
+    /// The stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Signup => "signup",
+            Self::Recovery => "recovery",
+            Self::Magiclink => "magiclink",
+            Self::EmailChange => "email_change",
+            Self::Reauthentication => "reauthentication",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [
+            Self::Signup,
+            Self::Recovery,
+            Self::Magiclink,
+            Self::EmailChange,
+            Self::Reauthentication,
+        ]
+        .into_iter()
+        .find(|kind| kind.word() == word)
+    }
+}
+
+/// A code that was sent to a user: one of each kind at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Code {
+    pub user: UserId,
+    pub kind: CodeKind,
+    pub hash: TokenHash,
+    /// The longer form for links (`token_hash`), hashed.
+    pub link_hash: TokenHash,
+    pub sent_to: Email,
+    pub made_at: UnixMillis,
+}
+
+/// One of the gateway's own signing keys, sealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct KeyRecord {
+    pub kid: Box<str>,
+    /// `ES256`, `RS256`, `EdDSA` or `HS256`.
+    pub algorithm: Box<str>,
+    /// The private key, encrypted by whoever holds the store's secret.
+    pub sealed: Box<[u8]>,
+    pub created_at: UnixMillis,
+    /// From when on it signs; published before.
+    pub signs_from: UnixMillis,
+    /// Until when it verifies; `None`: no end is set.
+    pub verifies_until: Option<UnixMillis>,
+}
+
+/// A job of an upstream, as the gateway knows it.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Job {
+    /// The upstream's own id.
+    pub job_id: Box<str>,
+    /// The name of the upstream that gave the id.
+    pub upstream: Box<str>,
+    pub user: UserId,
+    pub session: Option<SessionId>,
+    pub status: Option<Box<str>>,
+    /// As the upstream wrote it: a number or a text.
+    pub progress: Option<Value>,
+    /// The configured extra fields.
+    pub extra: Object,
+    pub created_at: UnixMillis,
+    pub updated_at: UnixMillis,
+}
