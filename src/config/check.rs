@@ -12,7 +12,7 @@ use super::source::Tree;
 use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, assertion,
-    headers, issuer, own, pattern, route, secrets, trial, upstream,
+    headers, issuer, own, pattern, route, secrets, store, trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -36,6 +36,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let errors = errors(top.table("errors"));
     let sources = credentials(top.table("credentials"));
     let tokens = tokens(top.table("tokens"));
+    let store = store::store(top.table("store"));
     let issuers = issuer::issuers(&mut top);
     let (assertion, assertion_header) = assertion::assertion(top.table("assertion"));
     let identity = top.table("identity");
@@ -68,6 +69,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         identity,
         assertion,
         tokens,
+        store,
         issuers: issuers.into_values(),
         upstreams: upstreams
             .into_values()

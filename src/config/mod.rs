@@ -16,6 +16,7 @@ mod route;
 mod secrets;
 mod shape;
 mod source;
+mod store;
 mod trial;
 pub(crate) mod units;
 mod upstream;
@@ -38,6 +39,7 @@ pub use assertion::{Assertion, Bind};
 pub use own::OwnCall;
 pub use problem::{Problem, Problems};
 pub use shape::schema;
+pub use store::{Store, StorePlace};
 pub use trial::{Test, TestCaller};
 
 /// Reads and checks the file at `path`, with the process's environment. Also reads the key and
@@ -85,6 +87,8 @@ pub struct Config {
     /// `None`: nothing is signed.
     pub assertion: Option<Assertion>,
     pub tokens: Tokens,
+    /// `None`: the gateway has no users of its own.
+    pub store: Option<Store>,
     pub issuers: Vec<Issuer>,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,

@@ -1,0 +1,137 @@
+//! Reads `[store]`: where users, sessions and signing keys are kept.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::check::seconds;
+use super::problem::Report;
+use super::raw::Table;
+use super::secrets;
+use super::units::Wrong;
+use crate::secret::Secret;
+
+/// `[store]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Store {
+    /// `url`.
+    pub place: StorePlace,
+    pub connections: usize,
+    pub connect_timeout: Duration,
+    pub statement_timeout: Duration,
+    /// `ca_file`: PEM text of the certificates to trust; `None`: the machine's roots.
+    pub ca: Option<Arc<str>>,
+}
+
+/// Which engine, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorePlace {
+    /// One file, made where it is missing.
+    Sqlite(PathBuf),
+    /// A server by its URL, which holds a password.
+    Postgres(Secret<String>),
+}
+
+/// Reads `[store]`; `None` where the file has none.
+pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
+    let report = table.report;
+    // Not shown: a URL of PostgreSQL holds a password.
+    let place = table.secret("url", |url| place(report, url));
+    if table.is_given() {
+        table.require("url", "\"sqlite:portcullis.db\"");
+    }
+    let connections = table.integer("connections", 1..=1000).unwrap_or(10);
+    let connect_timeout = table.duration("connect_timeout");
+    let statement_timeout = table.duration("statement_timeout");
+    let ca = table.text("ca_file", |name| secrets::certificates(report, name));
+    if ca.is_some() && matches!(place, Some(StorePlace::Sqlite(_))) {
+        table.problem(
+            "ca_file",
+            "`ca_file` is for PostgreSQL alone",
+            "take it out",
+        );
+    }
+    Some(Store {
+        place: place?,
+        connections,
+        connect_timeout: connect_timeout.unwrap_or(seconds(3)),
+        statement_timeout: statement_timeout.unwrap_or(seconds(5)),
+        ca: ca.map(|(_, text)| text),
+    })
+}
+
+fn place(report: &Report, url: &str) -> Result<StorePlace, Wrong> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(StorePlace::Postgres(Secret::new(url.to_owned())));
+    }
+    let path = url.strip_prefix("sqlite:").ok_or_else(|| {
+        Wrong::new(
+            "is neither a file of SQLite nor a PostgreSQL server",
+            "write \"sqlite:portcullis.db\" or \"postgres://user:password@host/database\"",
+        )
+    })?;
+    // "sqlite:///a" and "sqlite:/a" are the same file; "sqlite://a" might mean a host.
+    let path = match path.strip_prefix("//") {
+        Some(path) if path.starts_with('/') => path,
+        Some(_) => "",
+        None => path,
+    };
+    if path.is_empty() || path.ends_with('/') || path.starts_with(':') || path.contains(['?', '\0'])
+    {
+        return Err(Wrong::new(
+            "names no file",
+            "write \"sqlite:portcullis.db\", or an absolute path: \"sqlite:/var/lib/portcullis/portcullis.db\"",
+        ));
+    }
+    Ok(StorePlace::Sqlite(report.beside(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn read(url: &str) -> Result<StorePlace, Wrong> {
+        place(
+            &Report::new(Path::new("/etc/portcullis/portcullis.toml")),
+            url,
+        )
+    }
+
+    #[test]
+    fn a_file_is_taken_from_the_folder_of_the_config() {
+        for (url, path) in [
+            ("sqlite:users.db", "/etc/portcullis/users.db"),
+            ("sqlite:data/users.db", "/etc/portcullis/data/users.db"),
+            ("sqlite:/srv/users.db", "/srv/users.db"),
+            ("sqlite:///srv/users.db", "/srv/users.db"),
+        ] {
+            assert_eq!(read(url), Ok(StorePlace::Sqlite(path.into())), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_store_is_refused_and_not_shown() {
+        for url in [
+            "",
+            "sqlite:",
+            "sqlite:folder/",
+            "sqlite://users.db",
+            "sqlite::memory:",
+            "sqlite:users.db?mode=ro",
+            "mysql://root:hunter2@db/users",
+            "users.db",
+        ] {
+            let wrong = read(url).unwrap_err();
+            assert!(!wrong.to_string().contains("hunter2"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_not_printed() {
+        let place = read("postgres://portcullis:hunter2@db/portcullis").unwrap();
+        assert_eq!(format!("{place:?}"), "Postgres(***)");
+    }
+}
