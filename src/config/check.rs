@@ -11,8 +11,9 @@ use super::raw::Table;
 use super::source::Tree;
 use super::units;
 use super::{
-    Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Tokens, assertion,
-    headers, issuer, own, pattern, route, secrets, store, trial, upstream,
+    Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
+    Tokens, accounts, apis, assertion, headers, issuer, own, pattern, route, secrets, store, trial,
+    upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -36,8 +37,13 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let errors = errors(top.table("errors"));
     let sources = credentials(top.table("credentials"));
     let tokens = tokens(top.table("tokens"));
+    let mut issuers = issuer::issuers(&mut top);
+    let apis = apis::apis(top.table("api"));
     let store = store::store(top.table("store"));
-    let issuers = issuer::issuers(&mut top);
+    let shared = matches!(&store, Some(it) if matches!(it.place, StorePlace::Postgres(_)));
+    let accounts = accounts::accounts(top.table("accounts"), apis.clone(), shared);
+    let store = store.or_else(|| accounts.is_some().then(|| Store::beside(top.report)));
+    accounts::join(&top, accounts.as_ref(), &apis, &mut issuers);
     let (assertion, assertion_header) = assertion::assertion(top.table("assertion"));
     let identity = top.table("identity");
     let identity = headers::identity(identity, (&sources, assertion_header), &issuers);
@@ -48,12 +54,14 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         sources: &sources,
         identity: &identity,
         own: own::Own::of(&server, assertion.as_ref()),
+        apis: &apis,
         signs: assertion.is_some(),
         issuers: &issuers,
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
-    let own = own::routes(&top, &common);
+    let mut own = apis::routes(&top, &common);
+    own.extend(own::routes(&top, &common));
     let known: Vec<&str> = routes
         .iter()
         .chain(&own)
@@ -70,6 +78,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         assertion,
         tokens,
         store,
+        accounts,
         issuers: issuers.into_values(),
         upstreams: upstreams
             .into_values()

@@ -233,7 +233,7 @@ fn jwks_url(table: &mut Table<'_>) -> Option<JwksUrl> {
 }
 
 /// `https://`, or `http://` to this machine. Keys that come over an open wire are anybody's keys.
-fn url(text: &str) -> Result<Box<str>, Wrong> {
+pub(super) fn url(text: &str) -> Result<Box<str>, Wrong> {
     const EXAMPLE: &str = "write \"https://issuer.example/.well-known/jwks.json\"";
     let url = reqwest::Url::parse(text).map_err(|_| Wrong::new("is not a URL", EXAMPLE))?;
     let host = url.host_str().unwrap_or_default();

@@ -3,6 +3,8 @@
 //! every `Problem` at once. `config/portcullis.toml`
 //! documents every key; the names here are the names there. Opens no socket.
 
+mod accounts;
+mod apis;
 mod assertion;
 mod check;
 mod headers;
@@ -31,10 +33,19 @@ use ipnet::IpNet;
 use jsonwebtoken::Algorithm;
 
 use crate::observe::log::Format as LogFormat;
+use crate::records::Api;
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
 use crate::secret::Secret;
 
+pub use accounts::{
+    Accounts, AccountsSecret, Attempts, CharacterSet, FirstAdmin, Mail, MailHook, OWN_ISSUER,
+    PasswordHash, Passwords,
+};
+pub use apis::{
+    APP_PATHS, AUTH_PATHS, Apis, AppApi, SESSIONS_PATHS, SUPABASE_PATHS, SessionApi, SupabaseApi,
+    TOKEN_PATHS, TokenApi,
+};
 pub use assertion::{Assertion, Bind};
 pub use own::OwnCall;
 pub use problem::{Problem, Problems};
@@ -88,11 +99,13 @@ pub struct Config {
     pub assertion: Option<Assertion>,
     pub tokens: Tokens,
     /// `None`: the gateway has no users of its own.
+    pub accounts: Option<Accounts>,
+    /// `None`: nothing is kept.
     pub store: Option<Store>,
     pub issuers: Vec<Issuer>,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
-    /// Routes of no `[[route]]`: the gateway's own calls on the public listener.
+    /// Routes of no `[[route]]`: the log-in APIs and the gateway's own calls on the public listener.
     pub own: Vec<Route>,
     pub tests: Vec<Test>,
     /// Every file that was read for this configuration, to be watched: the config itself, keys, certificates.
@@ -282,6 +295,8 @@ pub enum KeySource {
     JwksFile(Arc<str>),
     /// A JWKS by URL.
     JwksUrl(JwksUrl),
+    /// The gateway's own, from its store.
+    Own,
 }
 
 /// `jwks_url` and its settings.
@@ -428,6 +443,8 @@ pub enum Target {
     Upstream(usize),
     /// To the gateway itself.
     Own(OwnCall),
+    /// To a log-in API of the gateway.
+    Api(Api),
 }
 
 /// A path pattern, split at slashes: `/a/{id}/{*rest}`. Never empty: `/` is one empty literal, and `/a/` ends in one.

@@ -23,6 +23,11 @@ impl<T> Named<T> {
         Self(entries)
     }
 
+    /// Adds an entry of no table at the end.
+    pub(super) fn push(&mut self, name: &str, entry: T) {
+        self.0.push((name.into(), Some(entry)));
+    }
+
     /// The index of the entry called `name`, or a suggestion.
     pub(super) fn find(&self, name: &str) -> Result<usize, String> {
         let names: Vec<&str> = self.0.iter().map(|(name, _)| &**name).collect();

@@ -192,6 +192,29 @@ impl<'c> Table<'c> {
         values.into_iter().collect()
     }
 
+    /// A list of strings that problems must not show.
+    pub(super) fn secrets<T>(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Option<Vec<T>> {
+        let node = self.node(key, Kind::Texts)?;
+        let Value::List(list) = &node.value else {
+            self.wrong_type(node, key, "a list of strings");
+            return None;
+        };
+        let values = list
+            .iter()
+            .map(|node| match read(&self.as_text(node, key)?.value) {
+                Ok(value) => Some(value),
+                Err(wrong) => {
+                    self.note(node.line, &format!("`{key}` {}", wrong.what), wrong.mend);
+                    None
+                }
+            });
+        values.collect::<Vec<_>>().into_iter().collect()
+    }
+
     fn as_text<'n>(&self, node: &'n Node, key: &str) -> Option<&'n Text> {
         if let Value::Text(text) = &node.value {
             return Some(text);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apis::{self, Apis};
 use super::check::{self, seconds};
 use super::named::{self, Named};
 use super::own::{self, Own};
@@ -23,6 +24,7 @@ pub(super) struct Common<'c> {
     pub(super) issuers: &'c Named<Issuer>,
     pub(super) upstreams: &'c Named<(usize, Upstream)>,
     pub(super) own: Own,
+    pub(super) apis: &'c Apis,
     /// There is a key to sign assertions with.
     pub(super) signs: bool,
 }
@@ -89,6 +91,7 @@ fn route(
     let target = Target::Upstream(upstream.unwrap_or_default());
     let path = path.unwrap_or_else(|| PathPattern(Vec::new()));
     own::keep_apart(table, &common.own, &path);
+    apis::keep_apart(table, common.apis, &path);
     let route = self::common(table, common, (name.unwrap_or_default(), (path, target)));
     makes_sense(table, common, &route);
     Some(route)
@@ -102,7 +105,7 @@ pub(super) fn common(
 ) -> Route {
     let upstream = match target {
         Target::Upstream(upstream) => common.upstreams.get(upstream).map(|(_, it)| it),
-        Target::Own(_) => None,
+        Target::Own(_) | Target::Api(_) => None,
     };
     let auths = [
         ("public", Auth::Public),
@@ -284,7 +287,7 @@ fn condition(mut table: Table<'_>) -> Option<Condition> {
 }
 
 /// `scheme://host[:port]` as a browser writes it.
-fn origin(text: &str) -> Result<Box<str>, Wrong> {
+pub(super) fn origin(text: &str) -> Result<Box<str>, Wrong> {
     const EXAMPLE: &str = "write scheme, host and port: \"https://app.example.com\"";
     let wrong = || Wrong::new("is not an origin", EXAMPLE);
     if text == "*" || text == "null" {

@@ -92,7 +92,7 @@ fn decode(text: &str, engine: &impl Engine) -> Result<Vec<u8>, Wrong> {
         .map_err(|_| Wrong::new("is not in its `secret_encoding`", "check `secret_encoding`"))
 }
 
-fn is_published(text: &str) -> bool {
+pub(super) fn is_published(text: &str) -> bool {
     let lower = text.trim().to_lowercase();
     lower.starts_with("secret")
         || PUBLISHED.iter().any(|known| known.to_lowercase() == lower)

@@ -33,6 +33,23 @@ pub enum StorePlace {
     Postgres(Secret<String>),
 }
 
+impl Store {
+    /// The store of accounts that name none: a file beside the configuration.
+    pub(super) fn beside(report: &Report) -> Self {
+        Self {
+            place: StorePlace::Sqlite(report.beside("portcullis.db")),
+            connections: CONNECTIONS,
+            connect_timeout: CONNECT_TIMEOUT,
+            statement_timeout: STATEMENT_TIMEOUT,
+            ca: None,
+        }
+    }
+}
+
+const CONNECTIONS: usize = 10;
+const CONNECT_TIMEOUT: Duration = seconds(3);
+const STATEMENT_TIMEOUT: Duration = seconds(5);
+
 /// Reads `[store]`; `None` where the file has none.
 pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
     let report = table.report;
@@ -41,7 +58,9 @@ pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
     if table.is_given() {
         table.require("url", "\"sqlite:portcullis.db\"");
     }
-    let connections = table.integer("connections", 1..=1000).unwrap_or(10);
+    let connections = table
+        .integer("connections", 1..=1000)
+        .unwrap_or(CONNECTIONS);
     let connect_timeout = table.duration("connect_timeout");
     let statement_timeout = table.duration("statement_timeout");
     let ca = table.text("ca_file", |name| secrets::certificates(report, name));
@@ -55,8 +74,8 @@ pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
     Some(Store {
         place: place?,
         connections,
-        connect_timeout: connect_timeout.unwrap_or(seconds(3)),
-        statement_timeout: statement_timeout.unwrap_or(seconds(5)),
+        connect_timeout: connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+        statement_timeout: statement_timeout.unwrap_or(STATEMENT_TIMEOUT),
         ca: ca.map(|(_, text)| text),
     })
 }

@@ -308,6 +308,89 @@ fn the_defaults_that_stand_in_comments_are_those_of_the_code() {
 }
 
 #[test]
+fn the_defaults_of_accounts_that_stand_in_comments_are_those_of_the_code() {
+    let (_, rest) = REFERENCE.split_once("# ── Accounts").unwrap();
+    let (section, _) = rest.split_once("# ── Upstreams").unwrap();
+    let is_key = |line: &str| {
+        line.starts_with('[')
+            || line
+                .split_once(" = ")
+                .is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let given: String = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| is_key(line))
+        // What has no default: each is there or not.
+        .filter(|line| {
+            ![
+                "secret",
+                "[accounts.admin",
+                "username",
+                "password",
+                "url",
+                "file",
+                "menu",
+                "anon_",
+                "service_",
+            ]
+            .iter()
+            .any(|key| line.starts_with(key))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let bare = r#"
+        [accounts]
+        issuer = "https://gateway.example/auth/v1"
+        [api]
+        app.mount = "/api/v1/base"
+        app.access_ttl = "1h"
+        session.auth_mount = "/api/auth"
+        session.sessions_mount = "/api/sessions"
+        token.mount = "/auth"
+        supabase.mount = "/auth/v1"
+        supabase.access_ttl = "1h"
+    "#;
+    let accounts = |text: &str| check(&format!("{MINIMAL}\n{text}")).unwrap().accounts;
+    let (given, bare) = (accounts(&given).unwrap(), accounts(bare).unwrap());
+    assert_eq!(format!("{given:#?}"), format!("{bare:#?}"));
+}
+
+#[test]
+fn the_gateway_s_own_issuer_and_apis_stand_apart_from_others() {
+    const ACCOUNTS: &str = "[accounts]\nissuer = \"https://gateway.example/auth/v1\"\n";
+    for (text, words) in [
+        ("[api.app]\nmount = \"/x\"\n", "there are no [accounts]"),
+        ("[accounts]\n", "`issuer` is missing"),
+        (
+            "[accounts]\nissuer = \"https://project.example/auth/v1\"\n",
+            "is an [[issuer]]'s `iss` too",
+        ),
+        (
+            &format!("{ACCOUNTS}[api.supabase]\nmount = \"/a\"\nservice_keys = [\"hunter2\"]\n"),
+            "fewer than 20 characters",
+        ),
+        (
+            &format!("{ACCOUNTS}[api.session]\nauth_mount = \"/api\"\nsessions_mount = \"/api\"\n"),
+            "`sessions_mount` is `auth_mount`",
+        ),
+        (
+            &format!(
+                "{ACCOUNTS}[api.app]\nmount = \"/base\"\n[[route]]\nname = \"in the way\"\nupstream = \"app\"\npath = \"/base/userinfo\"\n"
+            ),
+            "`path` is that of a call of [api.app]",
+        ),
+    ] {
+        let problems = check(&format!("{MINIMAL}\n{text}"))
+            .map(|_| ())
+            .unwrap_err();
+        let shown = problems.to_string();
+        assert!(shown.contains(words), "{text}\n{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
 fn a_value_of_the_environment_brings_no_toml_of_its_own() {
     let text = MINIMAL.replace("https://project.example/auth/v1", "${ISS}");
     let inject = "a\"\ntrust_user_metadata = true\n#";

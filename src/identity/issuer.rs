@@ -40,6 +40,8 @@ pub enum KeySource {
     Set(KeySet),
     /// A set that is fetched.
     Jwks(Arc<Jwks>),
+    /// The gateway's own, which nothing has brought yet.
+    Own,
 }
 
 /// Why an issuer's keys cannot be used.
@@ -124,6 +126,7 @@ impl Issuer {
             KeySource::Single(key) => return jws.verify(key).map_err(fail),
             KeySource::Set(set) => return set.verify(jws).map_err(fail),
             KeySource::Jwks(jwks) => jwks,
+            KeySource::Own => return Err(fail(Refusal::KeysUnavailable)),
         };
         let loaded = jwks.current().ok_or(fail(Refusal::KeysUnavailable))?;
         loaded.set.verify(jws).map_err(|refusal| KeyFault {
@@ -140,7 +143,7 @@ impl Issuer {
     pub fn generation(&self) -> u64 {
         match &self.keys {
             KeySource::Jwks(jwks) => jwks.generation(),
-            KeySource::Single(_) | KeySource::Set(_) => 0,
+            KeySource::Single(_) | KeySource::Set(_) | KeySource::Own => 0,
         }
     }
 }
@@ -163,6 +166,7 @@ fn build_keys(issuer: &config::Issuer, sources: &JwksSources) -> Result<KeySourc
                 false => Err(BuildReason::AlgorithmMismatch),
             }
         }
+        config::KeySource::Own => Ok(KeySource::Own),
         config::KeySource::JwksUrl(settings) => Ok(KeySource::Jwks(sources.find(settings))),
     }
 }

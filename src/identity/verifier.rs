@@ -304,7 +304,7 @@ impl Fault {
 fn jwks_of(issuer: &Issuer) -> Option<&Arc<Jwks>> {
     match &issuer.keys {
         KeySource::Jwks(jwks) => Some(jwks),
-        KeySource::Single(_) | KeySource::Set(_) => None,
+        KeySource::Single(_) | KeySource::Set(_) | KeySource::Own => None,
     }
 }
 

@@ -92,17 +92,17 @@ impl Target {
                 let assertion = seal.map(|seal| seal.for_upstream(&upstream.config.name));
                 Self::Upstream(Carriage::build(route, config, upstream).asserting(assertion))
             }
-            config::Target::Own(call) => {
-                let keyring = seal.map(Seal::keyring);
-                let board = resources.board.clone();
-                Self::Face(Face::Own(Own::build(
-                    call,
-                    board,
-                    keyring,
-                    &config.identity,
-                )))
-            }
+            // No API answers yet: nothing is there.
+            config::Target::Api(_) => Self::own(config::OwnCall::Nothing, materials),
+            config::Target::Own(call) => Self::own(call, materials),
         })
+    }
+
+    fn own(call: config::OwnCall, materials: &Materials<'_>) -> Self {
+        let keyring = materials.seal.map(Seal::keyring);
+        let board = materials.resources.board.clone();
+        let identity = &materials.config.identity;
+        Self::Face(Face::Own(Own::build(call, board, keyring, identity)))
     }
 }
 

@@ -161,15 +161,32 @@ impl Views {
         }
     }
 
-    /// Adds a route to every host, those included that have routes of their own.
+    /// Adds one of the gateway's own routes to its host, or to every host: those included that have routes of
+    /// their own, which would hide it.
     fn insert_everywhere(
         &mut self,
         (index, route): (usize, &config::Route),
         routes: &[config::Route],
     ) -> Vec<Conflict> {
-        let named = self.hosts.values_mut().chain(self.suffixes.values_mut());
-        named
-            .chain([&mut self.any])
+        if let Some(host) = &route.host {
+            self.tree_mut(Some(host));
+        }
+        let wanted = |exact: Option<&str>, suffix: Option<&str>| match &route.host {
+            None => true,
+            Some(HostPattern::Exact(name)) => exact == Some(name),
+            Some(HostPattern::Suffix(name)) => {
+                suffix == Some(name) || exact.and_then(after_first_label) == Some(name)
+            }
+        };
+        let hosts = self.hosts.iter_mut();
+        let hosts = hosts.filter(|(name, _)| wanted(Some(name), None));
+        let suffixes = self.suffixes.iter_mut();
+        let suffixes = suffixes.filter(|(name, _)| wanted(None, Some(name)));
+        let any = wanted(None, None).then_some(&mut self.any);
+        let trees = hosts.map(|(_, tree)| tree);
+        trees
+            .chain(suffixes.map(|(_, tree)| tree))
+            .chain(any)
             .flat_map(|tree| tree.insert(&route.path.0, None, index))
             .map(|other| double(&routes[other], route))
             .collect()
@@ -213,7 +230,10 @@ impl<'a> Params<'a> {
 }
 
 fn is_own(route: &config::Route) -> bool {
-    matches!(route.target, config::Target::Own(_))
+    matches!(
+        route.target,
+        config::Target::Own(_) | config::Target::Api(_)
+    )
 }
 
 /// The names of a pattern's parameters, in their order.
