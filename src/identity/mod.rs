@@ -1,7 +1,7 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
-//! and tools; `keyring.rs` holds the gateway's own keys, `assertion.rs` signs with them for upstreams. Decides nothing about what a caller may do.
+//! and tools; `keyring.rs` holds the gateway's own keys, `vault.rs` seals them, `assertion.rs` signs with them for upstreams. Decides nothing about what a caller may do.
 
 pub mod assertion;
 pub mod cache;
@@ -19,6 +19,7 @@ pub mod mint;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validity;
+pub mod vault;
 pub mod verifier;
 
 use std::sync::Arc;
