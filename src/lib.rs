@@ -19,6 +19,7 @@ pub mod journal;
 pub mod policy;
 pub mod identity;
 pub mod store;
+pub mod state;
 pub mod request;
 pub mod config;
 pub mod refusal;

@@ -71,7 +71,13 @@ impl Policy {
             (Auth::Optional, Caller::Guest) => Ok(()),
             (Auth::Required, Caller::Guest) => Err(Refusal::TokenMissing),
             // Whether that token is good is not known: it is no guest's, and no user's.
-            (_, Caller::Unverified(Refusal::KeysUnavailable, _)) => Err(Refusal::KeysUnavailable),
+            (
+                _,
+                Caller::Unverified(
+                    refusal @ (Refusal::KeysUnavailable | Refusal::StoreUnavailable),
+                    _,
+                ),
+            ) => Err(*refusal),
             (Auth::Optional, Caller::Unverified(refusal, _)) => match self.on_invalid {
                 OnInvalid::Guest => Ok(()),
                 OnInvalid::Reject => Err(*refusal),

@@ -105,6 +105,11 @@ fn each_kind_of_route_takes_each_kind_of_caller() {
             Err(Refusal::KeysUnavailable),
         ),
         (
+            "auth = \"optional\"",
+            bad(Refusal::StoreUnavailable),
+            Err(Refusal::StoreUnavailable),
+        ),
+        (
             "auth = \"optional\"\non_invalid = \"reject\"",
             expired(),
             Err(Refusal::TokenExpired),
