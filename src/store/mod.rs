@@ -2,18 +2,29 @@
 //! and PostgreSQL. Each method is one transaction, durable when it answers; it holds no rule of the domain: where one
 //! must hold within a transaction, the caller gives it as a function.
 
-use std::pin::Pin;
+mod migrate;
+mod rows;
+mod sql;
+mod sqlite;
+mod values;
 
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::config::{self, StorePlace};
 use crate::records::{
     Api, Authentication, Client, Code, CodeKind, Email, Job, KeyRecord, Object, Session, SessionId,
     SessionToken, TokenHash, UnixMillis, User, UserId, Username,
 };
 use crate::secret::Secret;
 
+pub use migrate::Foreign;
+
 /// What a method answers, when it is there. May be awaited on any thread.
 pub type Answer<'s, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 's>>;
 
-/// Why a store did not do it. Nothing was changed then.
+/// Why a store did not do it. Nothing was changed then, but for an `Unavailable` where the connection broke or the
+/// disk failed during the commit itself: nobody can tell then.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another row has what must be unique.
@@ -25,6 +36,46 @@ pub enum StoreError {
     /// The database answered what it should not, or holds what this version cannot read.
     #[error("the store failed: {0}")]
     Broken(Box<dyn std::error::Error + Send + Sync>),
+    /// This store does not do it, or not so; the text says what to do instead.
+    #[error("{0}")]
+    Refused(Box<str>),
+}
+
+/// Why a store was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It cannot be made or reached.
+    #[error("the store cannot be opened: {0}")]
+    Unavailable(Box<dyn std::error::Error + Send + Sync>),
+    /// It is not one of this version.
+    #[error("the store cannot be used: {0}")]
+    Foreign(#[from] Foreign),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) | StoreError::Broken(cause) => Self::Unavailable(cause),
+            other => Self::Unavailable(other.into()),
+        }
+    }
+}
+
+impl From<std::io::Error> for OpenError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// Opens the store of a configuration and brings it to the form of this version. Blocks until that is done;
+/// several processes may do it at once.
+pub fn open(store: &config::Store) -> Result<Arc<dyn Store>, OpenError> {
+    match &store.place {
+        StorePlace::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, store)?)),
+        StorePlace::Postgres(_) => Err(OpenError::Unavailable(
+            "PostgreSQL is not there yet: give a file of SQLite".into(),
+        )),
+    }
 }
 
 /// What must be unique among users.
@@ -169,13 +220,16 @@ pub enum OldestFirst {
 pub struct Pruned {
     pub sessions: u64,
     pub codes: u64,
+    /// Anonymous ones.
+    pub users: u64,
+    /// Of the users removed.
     pub jobs: u64,
 }
 
 /// How old what upkeep removes must be.
 #[derive(Clone, Copy, Debug)]
 pub struct PruneBefore {
-    /// Sessions that ended before, without jobs; log-ins not used since before.
+    /// Sessions that ended before, and log-ins not used since before; both only without jobs.
     pub sessions: UnixMillis,
     /// Codes made before.
     pub codes: UnixMillis,
@@ -291,5 +345,9 @@ pub trait Store: Send + Sync {
     /// Removes what is of no use any more, a bounded number of rows at a time.
     fn prune(&self, before: PruneBefore) -> Answer<'_, Pruned>;
     /// Writes a whole and consistent copy to a file that does not exist yet, while the store is in use.
+    /// `Refused` where the file cannot be made, and by PostgreSQL, which has its own tools for it.
     fn back_up<'s>(&'s self, to: &'s std::path::Path) -> Answer<'s, ()>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,238 @@
+//! Every statement that both engines run, word for word. `$1` stands before `$2` in each, because SQLite numbers
+//! them as they come. What one engine alone says is in its own files.
+
+/// The columns of a user, in the order of `rows::user`.
+macro_rules! user_columns {
+    () => {
+        "u.id, u.number, u.username, u.username_key, u.email, u.phone, u.password, u.role, u.anonymous, \
+         u.disabled, u.banned_until, u.app_metadata, u.user_metadata, u.email_confirmed_at, \
+         u.phone_confirmed_at, u.confirmation_sent_at, u.recovery_sent_at, u.reauthentication_sent_at, \
+         u.email_change, u.email_change_sent_at, u.last_sign_in_at, u.created_at, u.updated_at, u.deleted_at"
+    };
+}
+
+/// The columns of a session, in the order of `rows::session`.
+macro_rules! session_columns {
+    () => {
+        "s.id, s.number, s.user_id, s.api, s.name, s.user_agent, s.address, s.method, s.authenticated_at, \
+         s.created_at, s.last_used_at, s.refreshed_at, s.refresh_counter, s.ended_at"
+    };
+}
+
+/// The columns of a job, in the order of `rows::job`.
+macro_rules! job_columns {
+    () => {
+        "job_id, upstream, user_id, session_id, status, progress, extra, created_at, updated_at"
+    };
+}
+
+/// The columns of a code, in the order of `rows::code`.
+macro_rules! code_columns {
+    () => {
+        "user_id, kind, hash, link_hash, sent_to, made_at"
+    };
+}
+
+// ── Users ──
+
+pub(super) const ADD_USER: &str = "INSERT INTO users \
+    (id, username, username_key, email, phone, password, role, anonymous, disabled, banned_until, \
+     app_metadata, user_metadata, email_confirmed_at, phone_confirmed_at, confirmation_sent_at, \
+     recovery_sent_at, reauthentication_sent_at, email_change, email_change_sent_at, last_sign_in_at, \
+     created_at, updated_at, deleted_at, search) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+     $21, $22, $23, $24) RETURNING number";
+pub(super) const WRITE_USER: &str = "UPDATE users SET \
+    username = $1, username_key = $2, email = $3, phone = $4, password = $5, role = $6, anonymous = $7, \
+    disabled = $8, banned_until = $9, app_metadata = $10, user_metadata = $11, email_confirmed_at = $12, \
+    phone_confirmed_at = $13, confirmation_sent_at = $14, recovery_sent_at = $15, \
+    reauthentication_sent_at = $16, email_change = $17, email_change_sent_at = $18, last_sign_in_at = $19, \
+    created_at = $20, updated_at = $21, deleted_at = $22, search = $23 WHERE id = $24";
+pub(super) const USER: &str = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = $1");
+pub(super) const USER_BY_NAME: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.username_key = $1"
+);
+pub(super) const USER_BY_EMAIL: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.email = $1"
+);
+pub(super) const USER_BY_PHONE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.phone = $1"
+);
+pub(super) const USERS_NEWEST_FIRST: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE (CAST($1 AS TEXT) IS NULL OR u.search LIKE $1 ESCAPE '\\')",
+    " ORDER BY u.created_at DESC, u.number DESC LIMIT $2 OFFSET $3"
+);
+pub(super) const USERS_OLDEST_FIRST: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE (CAST($1 AS TEXT) IS NULL OR u.search LIKE $1 ESCAPE '\\')",
+    " ORDER BY u.created_at, u.number LIMIT $2 OFFSET $3"
+);
+pub(super) const COUNT_USERS: &str = "SELECT count(*) FROM users u \
+    WHERE (CAST($1 AS TEXT) IS NULL OR u.search LIKE $1 ESCAPE '\\')";
+pub(super) const DELETE_JOBS_OF_USER: &str = "DELETE FROM jobs WHERE user_id = $1";
+pub(super) const DELETE_USER: &str = "DELETE FROM users WHERE id = $1";
+pub(super) const SIGN_IN: &str = "UPDATE users SET last_sign_in_at = $1 WHERE id = $2";
+
+// ── Sessions ──
+
+/// Inserts nothing where the user is gone.
+pub(super) const ADD_SESSION: &str = "INSERT INTO sessions \
+    (id, api, name, user_agent, address, method, authenticated_at, created_at, last_used_at, \
+     refresh_counter, user_id) \
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, u.id FROM users u WHERE u.id = $11 RETURNING number";
+pub(super) const RESUMABLE: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM sessions s WHERE s.user_id = $1 AND s.api = 'session' AND s.ended_at IS NULL",
+    " ORDER BY s.last_used_at DESC LIMIT 1"
+);
+pub(super) const SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1"
+);
+pub(super) const SESSION_BY_NUMBER: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)",
+    " FROM sessions s WHERE s.number = $1 AND s.user_id = $2"
+);
+pub(super) const SESSIONS_OF: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)",
+    " FROM sessions s WHERE s.user_id = $1 ORDER BY s.last_used_at DESC, s.number DESC"
+);
+pub(super) const WRITE_SESSION: &str = "UPDATE sessions SET \
+    api = $1, name = $2, user_agent = $3, address = $4, method = $5, authenticated_at = $6, \
+    created_at = $7, last_used_at = $8, refreshed_at = $9, refresh_counter = $10, ended_at = $11 \
+    WHERE id = $12";
+pub(super) const DELETE_SESSION: &str = "DELETE FROM sessions WHERE id = $1";
+pub(super) const END_SESSION: &str =
+    "UPDATE sessions SET ended_at = $1 WHERE id = $2 AND ended_at IS NULL RETURNING id";
+pub(super) const END_SESSIONS_OF: &str =
+    "UPDATE sessions SET ended_at = $1 WHERE user_id = $2 AND ended_at IS NULL RETURNING id";
+pub(super) const END_OTHER_SESSIONS: &str = "UPDATE sessions SET ended_at = $1 \
+    WHERE user_id = $2 AND id <> $3 AND ended_at IS NULL RETURNING id";
+pub(super) const TOUCH_SESSION: &str =
+    "UPDATE sessions SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1";
+
+// ── Opaque session tokens ──
+
+/// Inserts nothing where the session is gone or has ended.
+pub(super) const ADD_TOKEN: &str = "INSERT INTO session_tokens (hash, created_at, session_id, user_id) \
+    SELECT $1, $2, s.id, s.user_id FROM sessions s WHERE s.id = $3 AND s.ended_at IS NULL \
+    RETURNING number, session_id, user_id, created_at";
+pub(super) const TOKEN_OWNER: &str = concat!(
+    "SELECT t.number, t.session_id, t.user_id, t.created_at, ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM session_tokens t JOIN sessions s ON s.id = t.session_id JOIN users u ON u.id = s.user_id",
+    " WHERE t.hash = $1"
+);
+pub(super) const REVOKE_TOKEN: &str =
+    "DELETE FROM session_tokens WHERE number = $1 RETURNING number";
+pub(super) const REVOKE_TOKENS_OF_SESSION: &str =
+    "DELETE FROM session_tokens WHERE session_id = $1 RETURNING number";
+pub(super) const REVOKE_TOKENS_OF: &str =
+    "DELETE FROM session_tokens WHERE user_id = $1 RETURNING number";
+pub(super) const REVOKE_OTHER_TOKENS: &str =
+    "DELETE FROM session_tokens WHERE user_id = $1 AND number <> $2 RETURNING number";
+
+// ── One-time codes ──
+
+pub(super) const PUT_CODE: &str = concat!(
+    "INSERT INTO codes (",
+    code_columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (user_id, kind) DO UPDATE SET hash = excluded.hash, ",
+    "link_hash = excluded.link_hash, sent_to = excluded.sent_to, made_at = excluded.made_at"
+);
+pub(super) const TAKE_CODE: &str = concat!(
+    "DELETE FROM codes WHERE user_id = $1 AND kind = $2 AND (hash = $3 OR link_hash = $3) RETURNING ",
+    code_columns!()
+);
+pub(super) const TAKE_LINK: &str = concat!(
+    "DELETE FROM codes WHERE link_hash = $1 AND kind = $2 RETURNING ",
+    code_columns!()
+);
+pub(super) const VOID_CODES: &str = "DELETE FROM codes WHERE user_id = $1";
+
+// ── Keys ──
+
+pub(super) const KEYS: &str = "SELECT kid, algorithm, sealed, created_at, signs_from, verifies_until \
+    FROM keys ORDER BY number DESC";
+pub(super) const NEWEST_KEY: &str = "SELECT kid FROM keys ORDER BY number DESC LIMIT 1";
+pub(super) const END_KEYS: &str =
+    "UPDATE keys SET verifies_until = $1 WHERE verifies_until IS NULL";
+pub(super) const ADD_KEY: &str = "INSERT INTO keys \
+    (kid, algorithm, sealed, created_at, signs_from, verifies_until) VALUES ($1, $2, $3, $4, $5, $6)";
+pub(super) const REMOVE_KEYS: &str = "DELETE FROM keys WHERE verifies_until < $1";
+
+// ── Jobs ──
+
+/// A session that is gone by now is left out: the owner is kept all the same.
+pub(super) const ADD_JOB: &str = "INSERT INTO jobs \
+    (job_id, upstream, user_id, status, progress, extra, created_at, updated_at, session_id) \
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, (SELECT s.id FROM sessions s WHERE s.id = $9) WHERE TRUE \
+    ON CONFLICT (upstream, job_id) DO NOTHING RETURNING session_id";
+pub(super) const JOB: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM jobs WHERE upstream = $1 AND job_id = $2"
+);
+pub(super) const WRITE_JOB: &str = "UPDATE jobs SET status = $1, progress = $2, extra = $3, updated_at = $4, \
+    session_id = (SELECT s.id FROM sessions s WHERE s.id = $5) WHERE upstream = $6 AND job_id = $7 \
+    RETURNING session_id";
+pub(super) const JOBS_OF: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM jobs WHERE session_id = $1 ORDER BY created_at DESC, number DESC LIMIT $2"
+);
+
+// ── Upkeep ──
+
+/// What `sessions_stale` holds: ended ones, and log-ins that may be forgotten.
+macro_rules! stale {
+    () => {
+        "(s.api <> 'session' OR s.ended_at IS NOT NULL) \
+         AND coalesce(s.ended_at, s.last_used_at) < $1 \
+         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_id = s.id)"
+    };
+}
+
+macro_rules! forgotten {
+    () => {
+        "u.anonymous AND u.created_at < $1 \
+         AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.id)"
+    };
+}
+
+pub(super) const STALE_SESSIONS: &str =
+    concat!("SELECT s.id FROM sessions s WHERE ", stale!(), " LIMIT $2");
+pub(super) const PRUNE_SESSION: &str = concat!(
+    "DELETE FROM sessions AS s WHERE ",
+    stale!(),
+    " AND s.id = $2"
+);
+pub(super) const FORGOTTEN_USERS: &str =
+    concat!("SELECT u.id FROM users u WHERE ", forgotten!(), " LIMIT $2");
+pub(super) const PRUNE_USER: &str = concat!(
+    "DELETE FROM users AS u WHERE ",
+    forgotten!(),
+    " AND u.id = $2"
+);
+pub(super) const OLD_CODES: &str = "SELECT user_id, kind FROM codes WHERE made_at < $1 LIMIT $2";
+pub(super) const PRUNE_CODE: &str =
+    "DELETE FROM codes WHERE made_at < $1 AND user_id = $2 AND kind = $3";
