@@ -386,7 +386,7 @@ fn seal(config: &Config, resources: &Resources) -> Result<Option<Seal>, (usize, 
     let (pem, kid) = (assertion.key.expose(), assertion.key_id.as_deref());
     let key = SigningKey::pem(assertion.algorithm, pem, kid);
     let key = key.map_err(|error| (assertion.line, error))?;
-    let keyring = Arc::new(Keyring::new(key, &[]));
+    let keyring = Arc::new(Keyring::new(key, Vec::new()));
     let header = &config.identity.assertion_header;
     Ok(Some(Seal::new(
         keyring,

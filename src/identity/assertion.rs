@@ -69,7 +69,7 @@ impl Seal {
     }
 
     /// The public keys.
-    pub fn keyring(&self) -> &Keyring {
+    pub fn keyring(&self) -> &Arc<Keyring> {
         &self.keyring
     }
 }
@@ -235,7 +235,7 @@ mod tests {
         let key = SigningKey::pem(settings.algorithm, settings.key.expose(), None).unwrap();
         let clock = Clock::manual(NOW);
         let header = HeaderName::from_static("x-a");
-        let keyring = Arc::new(Keyring::new(key, &[]));
+        let keyring = Arc::new(Keyring::new(key, Vec::new()));
         (Seal::new(keyring, clock.clone(), &settings, &header), clock)
     }
 

@@ -1,205 +1,343 @@
-//! The gateway's own keys: the one place that signs what others verify. Keys are parsed once; the first
-//! signs, and the public part of each is in the JWKS document, so that what was signed before a change of
-//! keys can still be verified.
+//! The gateway's own keys: those of its store, which sign access tokens, or the one of `[assertion]`. The newest whose
+//! time has come signs; all verify until their end, and the public part of each is in the JWKS document, some
+//! time before it signs. Read again every few seconds, so that a key made elsewhere is known here in time.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::KeyPair as RsaKeyPair;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256,
-};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::collections::HashSet;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use jsonwebtoken::Algorithm;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
-/// Keys that the gateway signs with. Never empty.
+use crate::clock::Clock;
+use crate::identity::jwt::Jws;
+use crate::identity::signing_key::Jwk;
+pub use crate::identity::signing_key::{KeyringError, NewKey, SigningKey};
+use crate::identity::vault::{Purpose, Vault};
+use crate::records::{KeyRecord, UnixMillis};
+use crate::refusal::Refusal;
+use crate::store::{Store, StoreError};
+
+/// Keys that the gateway signs with, and what it verifies its own tokens with.
 pub struct Keyring {
-    signing: SigningKey,
+    origin: Option<Origin>,
+    current: ArcSwap<Keys>,
+    generation: AtomicU64,
+    /// How many readings of the store have begun, and ended.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    /// One reading at a time, and when a token last asked for one.
+    reading: Mutex<Option<Instant>>,
+}
+
+/// Where keys come from that change.
+struct Origin {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    clock: Clock,
+}
+
+/// The keys of a time, the newest first.
+struct Keys {
+    held: Vec<Arc<Held>>,
     document: Bytes,
+    unusable: HashSet<Box<str>>,
 }
 
-/// A private key, parsed once and bound to its algorithm.
-pub struct SigningKey {
-    kid: Box<str>,
-    pair: Pair,
-    jwk: Jwk,
+/// A key and its times.
+struct Held {
+    key: SigningKey,
+    created_at: UnixMillis,
+    signs_from: UnixMillis,
+    verifies_until: Option<UnixMillis>,
 }
 
-/// The key itself, by kind.
-enum Pair {
-    Es256(EcdsaKeyPair),
-    Rs256(RsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-}
-
-/// Why a key cannot be used, or nothing can be signed with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyringError {
-    /// Not PEM, or of another type, curve or size than the algorithm wants.
-    #[error("the private key does not fit its algorithm")]
-    Mismatch,
-    /// The gateway does not sign with this algorithm.
-    #[error("the algorithm is none that the gateway signs with")]
-    Unsupported,
-    /// The library failed.
-    #[error("the signature could not be made")]
-    Failed,
+/// Why keys could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There are keys, and none of them can be used.
+    #[error("none of the store's keys opens with the secret of [accounts]: is it another one's?")]
+    Sealed,
 }
 
 impl Keyring {
-    /// A keyring that signs with `signing`. `older` keys are published only.
-    pub fn new(signing: SigningKey, older: &[SigningKey]) -> Self {
-        let keys: Vec<&Jwk> = std::iter::once(&signing)
-            .chain(older)
-            .map(|key| &key.jwk)
-            .collect();
-        // Texts in a struct: writing them cannot fail, and an empty set would verify nothing.
-        let document = serde_json::to_vec(&Document { keys }).unwrap_or_default();
+    /// A keyring that signs with `signing` for ever. `older` keys are published only.
+    pub fn new(signing: SigningKey, older: Vec<SigningKey>) -> Self {
+        let held = |key, signs_from| {
+            Arc::new(Held {
+                key,
+                created_at: 0,
+                signs_from,
+                verifies_until: None,
+            })
+        };
+        let all = std::iter::once(signing).chain(older);
+        // The first is the newest.
+        let keys = all.zip(0..).map(|(key, age)| held(key, -age)).collect();
+        Self::of(None, Keys::new(keys, HashSet::new(), 0))
+    }
+
+    /// A keyring without keys, which signs and verifies nothing: where the store is not to be opened.
+    pub fn closed() -> Self {
+        Self::of(None, Keys::none())
+    }
+
+    /// The keys of a store, whose private parts `vault` opens. There may be none yet.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or has keys of which none can be used.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, ReadError> {
+        let origin = Origin {
+            store,
+            vault,
+            clock,
+        };
+        let keyring = Arc::new(Self::of(Some(origin), Keys::none()));
+        keyring.refresh().await?;
+        Ok(keyring)
+    }
+
+    fn of(origin: Option<Origin>, keys: Keys) -> Self {
         Self {
-            document: document.into(),
-            signing,
+            origin,
+            current: ArcSwap::from_pointee(keys),
+            generation: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            reading: Mutex::default(),
         }
     }
 
-    /// The public keys as a JWKS document (RFC 7517 §5).
+    /// The public keys as a JWKS document (RFC 7517 §5); shared secrets are not in it.
     pub fn document(&self) -> Bytes {
-        self.document.clone()
+        self.current.load().document.clone()
+    }
+
+    /// Whether there is a key.
+    pub fn has_keys(&self) -> bool {
+        !self.current.load().held.is_empty()
+    }
+
+    /// Changes when a key ends; what was verified under another generation is verified again.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     /// A compact JWS over `claims`. `typ` says what it is, so that nobody takes one kind of token for
     /// another (RFC 8725 §3.11).
     ///
     /// # Errors
-    /// When the claims are no JSON, or the library fails.
+    /// When there is no key, the claims are no JSON, or the library fails.
     pub fn sign(&self, typ: &'static str, claims: &impl Serialize) -> Result<String, KeyringError> {
-        let key = &self.signing;
-        let header = Header {
-            alg: key.pair.alg(),
-            typ,
-            kid: &key.kid,
-        };
-        let mut token = String::with_capacity(512);
-        for part in [serde_json::to_vec(&header), serde_json::to_vec(claims)] {
-            let part = part.map_err(|_| KeyringError::Failed)?;
-            if !token.is_empty() {
-                token.push('.');
-            }
-            URL_SAFE_NO_PAD.encode_string(part, &mut token);
-        }
-        let signature = key.pair.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Ok(token)
+        let keys = self.current.load();
+        let held = keys.signing(self.now()).ok_or(KeyringError::NoKey)?;
+        held.key.sign(typ, claims)
     }
-}
 
-impl SigningKey {
-    /// A private key as PEM text (PKCS#8; PKCS#1 for RSA and SEC1 for EC too), for ES256, RS256 or EdDSA.
-    /// `kid`: its name; `None`: its thumbprint.
+    /// Verifies a signature with the key that the token names, or, where it names none, with the few that fit.
     ///
     /// # Errors
-    /// When the key is not one for the algorithm.
-    pub fn pem(algorithm: Algorithm, text: &str, kid: Option<&str>) -> Result<Self, KeyringError> {
-        let der =
-            PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| KeyringError::Mismatch)?;
-        let pair = Pair::read(algorithm, &der)?;
-        let mut jwk = pair.jwk()?;
-        let kid: Box<str> = kid.map_or_else(|| jwk.thumbprint(), Box::from);
-        jwk.kid.clone_from(&kid);
-        Ok(Self { kid, pair, jwk })
+    /// `KeysUnavailable` where there is no key at all, `KeyUnknown` where newer keys might help.
+    pub fn verify(&self, jws: &Jws<'_>) -> Result<(), Refusal> {
+        let keys = self.current.load();
+        if keys.held.is_empty() {
+            return Err(Refusal::KeysUnavailable);
+        }
+        let now = self.now();
+        let mut good = keys.held.iter().filter(|held| held.verifies(now));
+        match jws.header.kid.as_deref() {
+            Some(kid) => {
+                let named = good.find(|held| held.key.kid() == kid);
+                jws.verify(named.ok_or(Refusal::KeyUnknown)?.key.verifying())
+            }
+            None => {
+                let fits = |held: &&Arc<Held>| held.key.verifying().permits(jws.header.algorithm);
+                let fitting: Vec<_> = good.filter(fits).take(MAX_TRIES).collect();
+                let verifies = |held: &&Arc<Held>| jws.verify(held.key.verifying()).is_ok();
+                match fitting.iter().find(|held| verifies(held)) {
+                    Some(_) => Ok(()),
+                    None if fitting.is_empty() => Err(Refusal::KeyUnknown),
+                    None => Err(Refusal::TokenSignatureInvalid),
+                }
+            }
+        }
+    }
+
+    /// Reads the store's keys again. The keys in hand stay where that fails.
+    ///
+    /// # Errors
+    /// When the store does not answer, or none of its keys can be used.
+    pub async fn refresh(&self) -> Result<(), ReadError> {
+        let Some(origin) = &self.origin else {
+            return Ok(());
+        };
+        let _turn = self.reading.lock().await;
+        self.read_once(origin).await
+    }
+
+    /// Waits for keys that are newer than this call, because a token names one that is not known: one reading for
+    /// all who ask at once, and not more than one a second. `false`: nothing newer is to be had now.
+    pub async fn reload(&self) -> bool {
+        let Some(origin) = &self.origin else {
+            return false;
+        };
+        let seen = self.begun.load(Ordering::Acquire);
+        let flying = seen > self.ended.load(Ordering::Acquire);
+        let mut asked = self.reading.lock().await;
+        if self.begun.load(Ordering::Acquire) != seen {
+            // It began after this call, and has ended.
+            return true;
+        }
+        if asked.is_some_and(|last| last.elapsed() < RELOAD_INTERVAL) {
+            // What was under way may well have brought it.
+            return flying;
+        }
+        *asked = Some(Instant::now());
+        self.read_once(origin).await.is_ok()
+    }
+
+    async fn read_once(&self, origin: &Origin) -> Result<(), ReadError> {
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        let read = self.read(origin).await;
+        self.ended
+            .store(self.begun.load(Ordering::Acquire), Ordering::Release);
+        read
+    }
+
+    async fn read(&self, origin: &Origin) -> Result<(), ReadError> {
+        let records = origin.store.keys().await?;
+        let before = self.current.load_full();
+        let now = self.now();
+        let mut unusable = HashSet::new();
+        let mut held = Vec::with_capacity(records.len());
+        for record in &records {
+            match before.known(record).map_or_else(|| origin.held(record), Ok) {
+                Ok(key) => held.push(key),
+                Err(()) => drop(unusable.insert(record.kid.clone())),
+            }
+        }
+        for kid in unusable.difference(&before.unusable) {
+            tracing::error!(%kid, "a key of the store cannot be used: it was sealed with another secret, or is damaged");
+        }
+        if held.is_empty() && !records.is_empty() {
+            return Err(ReadError::Sealed);
+        }
+        let keys = Keys::new(held, unusable, now);
+        let ended = before.held.iter().any(|held| !keys.has(held.key.kid()));
+        self.current.store(Arc::new(keys));
+        if ended {
+            // After the store: who sees the new generation sees the new keys.
+            self.generation.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.origin
+            .as_ref()
+            .map_or(0, |origin| millis(&origin.clock))
     }
 }
 
-impl Pair {
-    fn read(algorithm: Algorithm, der: &PrivateKeyDer<'_>) -> Result<Self, KeyringError> {
-        let bytes = der.secret_der();
-        let pair = match (algorithm, der) {
-            (Algorithm::ES256, PrivateKeyDer::Pkcs8(_) | PrivateKeyDer::Sec1(_)) => {
-                EcdsaKeyPair::from_private_key_der(&ECDSA_P256_SHA256_FIXED_SIGNING, bytes)
-                    .map(Self::Es256)
-            }
-            (Algorithm::RS256, PrivateKeyDer::Pkcs8(_)) => {
-                RsaKeyPair::from_pkcs8(bytes).map(Self::Rs256)
-            }
-            (Algorithm::RS256, PrivateKeyDer::Pkcs1(_)) => {
-                RsaKeyPair::from_der(bytes).map(Self::Rs256)
-            }
-            (Algorithm::EdDSA, PrivateKeyDer::Pkcs8(_)) => {
-                Ed25519KeyPair::from_pkcs8(bytes).map(Self::Ed25519)
-            }
-            (Algorithm::ES256 | Algorithm::RS256 | Algorithm::EdDSA, _) => {
-                return Err(KeyringError::Mismatch);
-            }
-            _ => return Err(KeyringError::Unsupported),
-        };
-        pair.map_err(|_| KeyringError::Mismatch)
-    }
-
-    fn alg(&self) -> &'static str {
-        match self {
-            Self::Es256(_) => "ES256",
-            Self::Rs256(_) => "RS256",
-            Self::Ed25519(_) => "EdDSA",
-        }
-    }
-
-    /// The public part, without a name.
-    fn jwk(&self) -> Result<Jwk, KeyringError> {
-        let text = |bytes: &[u8]| Some(URL_SAFE_NO_PAD.encode(bytes));
-        let mut jwk = Jwk {
-            alg: self.alg(),
-            purpose: "sig",
-            ..Jwk::default()
-        };
-        match self {
-            Self::Es256(pair) => {
-                // An uncompressed point: 4, then both coordinates.
-                let point = pair.public_key().as_ref();
-                let point = point.strip_prefix(&[4]).ok_or(KeyringError::Mismatch)?;
-                let (x, y) = point.split_at_checked(32).ok_or(KeyringError::Mismatch)?;
-                (jwk.kty, jwk.crv) = ("EC", Some("P-256"));
-                (jwk.x, jwk.y) = (text(x), text(y));
-            }
-            Self::Rs256(pair) => {
-                let public = pair.public_key();
-                jwk.kty = "RSA";
-                jwk.n = text(public.modulus().big_endian_without_leading_zero());
-                jwk.e = text(public.exponent().big_endian_without_leading_zero());
-            }
-            Self::Ed25519(pair) => {
-                (jwk.kty, jwk.crv) = ("OKP", Some("Ed25519"));
-                jwk.x = text(pair.public_key().as_ref());
-            }
-        }
-        Ok(jwk)
-    }
-
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, KeyringError> {
-        let random = SystemRandom::new();
-        match self {
-            Self::Es256(pair) => pair
-                .sign(&random, message)
-                .map(|signature| signature.as_ref().to_vec())
-                .map_err(|_| KeyringError::Failed),
-            Self::Rs256(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
-                    .map(|()| signature)
-                    .map_err(|_| KeyringError::Failed)
-            }
-            Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
-        }
+impl Origin {
+    fn held(&self, record: &KeyRecord) -> Result<Arc<Held>, ()> {
+        let opened = self
+            .vault
+            .open(Purpose::SigningKeys, &record.kid, &record.sealed)
+            .map_err(drop)?;
+        let algorithm = Algorithm::from_str(&record.algorithm).map_err(drop)?;
+        let key = SigningKey::stored(algorithm, opened.expose(), &record.kid).map_err(drop)?;
+        Ok(Arc::new(Held::of(key, record)))
     }
 }
 
-#[derive(Serialize)]
-struct Header<'k> {
-    alg: &'static str,
-    typ: &'static str,
-    kid: &'k str,
+impl Keys {
+    fn new(mut held: Vec<Arc<Held>>, unusable: HashSet<Box<str>>, now: UnixMillis) -> Self {
+        held.retain(|held| held.verifies(now));
+        held.sort_by(|one, other| other.age().cmp(&one.age()));
+        let keys = held.iter().filter_map(|held| held.key.public()).collect();
+        Self {
+            document: Document { keys }.written(),
+            held,
+            unusable,
+        }
+    }
+
+    fn none() -> Self {
+        Self::new(Vec::new(), HashSet::new(), 0)
+    }
+
+    /// The newest whose time has come. Where a clock goes wrong and no time has come, the first that will.
+    fn signing(&self, now: UnixMillis) -> Option<&Arc<Held>> {
+        let mut good = self.held.iter().filter(|held| held.verifies(now));
+        let begun = good.clone().find(|held| held.signs_from <= now);
+        begun.or_else(|| good.next_back())
+    }
+
+    fn has(&self, kid: &str) -> bool {
+        self.held.iter().any(|held| held.key.kid() == kid)
+    }
+
+    /// The same key, parsed already, where nothing about it has changed.
+    fn known(&self, record: &KeyRecord) -> Option<Arc<Held>> {
+        let same = |held: &&Arc<Held>| {
+            *held.key.kid() == *record.kid
+                && held.age() == (record.signs_from, record.created_at, &*record.kid)
+                && held.verifies_until == record.verifies_until
+        };
+        self.held.iter().find(same).cloned()
+    }
+}
+
+impl Held {
+    fn of(key: SigningKey, record: &KeyRecord) -> Self {
+        Self {
+            key,
+            created_at: record.created_at,
+            signs_from: record.signs_from,
+            verifies_until: record.verifies_until,
+        }
+    }
+
+    fn verifies(&self, now: UnixMillis) -> bool {
+        self.verifies_until.is_none_or(|until| now < until)
+    }
+
+    /// Orders keys: the one that signs from later on is the newer one.
+    fn age(&self) -> (UnixMillis, UnixMillis, &str) {
+        (self.signs_from, self.created_at, self.key.kid())
+    }
+}
+
+/// The public keys of several keyrings as one document, each key once.
+pub fn document_of(keyrings: &[Arc<Keyring>]) -> Bytes {
+    if let [one] = keyrings {
+        return one.document();
+    }
+    let loaded: Vec<_> = keyrings
+        .iter()
+        .map(|keyring| keyring.current.load_full())
+        .collect();
+    let mut names = HashSet::new();
+    let held = loaded.iter().flat_map(|keys| &keys.held);
+    let keys = held
+        .filter(|held| names.insert(held.key.kid()))
+        .filter_map(|held| held.key.public())
+        .collect();
+    Document { keys }.written()
 }
 
 #[derive(Serialize)]
@@ -207,148 +345,30 @@ struct Document<'k> {
     keys: Vec<&'k Jwk>,
 }
 
-/// A public key (RFC 7517 §4, RFC 7518 §6, RFC 8037 §2).
-#[derive(Default, Serialize)]
-struct Jwk {
-    kty: &'static str,
-    #[serde(rename = "use")]
-    purpose: &'static str,
-    alg: &'static str,
-    kid: Box<str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    crv: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    x: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    y: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    n: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    e: Option<String>,
-}
-
-impl Jwk {
-    /// SHA-256 over the members that make the key, in the order of their names (RFC 7638 §3).
-    fn thumbprint(&self) -> Box<str> {
-        let members = [
-            ("crv", self.crv),
-            ("e", self.e.as_deref()),
-            ("kty", Some(self.kty)),
-            ("n", self.n.as_deref()),
-            ("x", self.x.as_deref()),
-            ("y", self.y.as_deref()),
-        ];
-        // Base64url and fixed words: nothing in them needs an escape.
-        let members: Vec<String> = members
-            .into_iter()
-            .filter_map(|(name, value)| Some(format!("\"{name}\":\"{}\"", value?)))
-            .collect();
-        let text = format!("{{{}}}", members.join(","));
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        URL_SAFE_NO_PAD.encode(digest).into()
+impl Document<'_> {
+    /// Texts in a struct: writing them cannot fail, and an empty set would verify nothing.
+    fn written(&self) -> Bytes {
+        serde_json::to_vec(self).unwrap_or_default().into()
     }
 }
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = self.current.load();
+        let names = keys.held.iter().map(|held| held.key.kid());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+/// The time in milliseconds since the Unix epoch.
+pub(crate) fn millis(clock: &Clock) -> UnixMillis {
+    UnixMillis::try_from(clock.since_epoch().as_millis()).unwrap_or(UnixMillis::MAX)
+}
+
+/// Keys that are tried for a token that names none.
+const MAX_TRIES: usize = 4;
+/// Between two readings that tokens ask for: a flood of unknown names costs one each second.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
-    use jsonwebtoken::jwk::{Jwk as TheirJwk, JwkSet, ThumbprintHash};
-    use jsonwebtoken::{DecodingKey, EncodingKey, Validation, decode, decode_header};
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::identity::testing::{TestKey, rsa_pem};
-
-    fn keys() -> [(Algorithm, String); 3] {
-        // A second installation is refused, which is as good.
-        let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
-        [
-            (Algorithm::ES256, TestKey::es256().private_pem().to_owned()),
-            (Algorithm::RS256, rsa_pem().0),
-            (
-                Algorithm::EdDSA,
-                TestKey::ed25519().private_pem().to_owned(),
-            ),
-        ]
-    }
-
-    #[test]
-    fn what_it_signs_is_verified_with_what_it_publishes() {
-        for (algorithm, pem) in keys() {
-            let keyring = Keyring::new(SigningKey::pem(algorithm, &pem, None).unwrap(), &[]);
-            let claims = json!({"sub": "u1", "aud": "app", "exp": 4_000_000_000_u64});
-            let token = keyring.sign("assertion+jwt", &claims).unwrap();
-            let header = decode_header(&token).unwrap();
-            assert_eq!(header.typ.as_deref(), Some("assertion+jwt"));
-            let set: JwkSet = serde_json::from_slice(&keyring.document()).unwrap();
-            let jwk = set.find(&header.kid.unwrap()).unwrap();
-            let mut validation = Validation::new(algorithm);
-            validation.set_audience(&["app"]);
-            let key = DecodingKey::from_jwk(jwk).unwrap();
-            let read = decode::<Value>(&token, &key, &validation).unwrap();
-            assert_eq!(read.claims, claims, "{algorithm:?}");
-        }
-    }
-
-    #[test]
-    fn the_key_id_is_the_thumbprint_unless_it_is_given() {
-        for (algorithm, pem) in keys() {
-            let theirs = match algorithm {
-                Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
-                Algorithm::RS256 => EncodingKey::from_rsa_pem(pem.as_bytes()),
-                _ => EncodingKey::from_ed_pem(pem.as_bytes()),
-            };
-            let ours = SigningKey::pem(algorithm, &pem, None).unwrap();
-            // The library reads Ed25519 keys of one length only.
-            if let Ok(theirs) = TheirJwk::from_encoding_key(&theirs.unwrap(), algorithm) {
-                let thumbprint = theirs.thumbprint(ThumbprintHash::SHA256).unwrap();
-                assert_eq!(*ours.kid, *thumbprint);
-            }
-            let named = SigningKey::pem(algorithm, &pem, Some("k1")).unwrap();
-            assert_eq!(&*named.kid, "k1");
-        }
-    }
-
-    #[test]
-    fn older_keys_are_published_and_no_private_part_is() {
-        let [(_, new), (_, rsa), (_, old)] = keys();
-        let new = SigningKey::pem(Algorithm::ES256, &new, Some("new")).unwrap();
-        let older = [
-            SigningKey::pem(Algorithm::EdDSA, &old, Some("old")).unwrap(),
-            SigningKey::pem(Algorithm::RS256, &rsa, Some("rsa")).unwrap(),
-        ];
-        let document: Value =
-            serde_json::from_slice(&Keyring::new(new, &older).document()).unwrap();
-        let keys = document["keys"].as_array().unwrap();
-        let names: Vec<_> = keys
-            .iter()
-            .map(|key| key["kid"].as_str().unwrap())
-            .collect();
-        assert_eq!(names, ["new", "old", "rsa"]);
-        for key in keys {
-            for private in ["d", "p", "q", "dp", "dq", "qi", "k"] {
-                assert!(key.get(private).is_none(), "{private}");
-            }
-            assert_eq!(key["use"], "sig");
-        }
-    }
-
-    #[test]
-    fn a_key_of_another_kind_than_the_algorithm_is_refused() {
-        let [(_, ec), (_, rsa), (_, ed)] = keys();
-        let es384 = TestKey::es384();
-        for (algorithm, pem) in [
-            (Algorithm::ES256, rsa.as_str()),
-            (Algorithm::ES256, &ed),
-            (Algorithm::ES256, es384.private_pem()),
-            (Algorithm::RS256, &ec),
-            (Algorithm::EdDSA, &ec),
-            (Algorithm::EdDSA, &rsa),
-            (Algorithm::ES256, "no key"),
-        ] {
-            let refused = SigningKey::pem(algorithm, pem, None).err();
-            assert_eq!(refused, Some(KeyringError::Mismatch), "{algorithm:?}");
-        }
-        let refused = SigningKey::pem(Algorithm::HS256, &ec, None).err();
-        assert_eq!(refused, Some(KeyringError::Unsupported));
-    }
-}
+mod tests;

@@ -1,8 +1,10 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
-//! and tools; `keyring.rs` holds the gateway's own keys, `vault.rs` seals them, `assertion.rs` signs with them for upstreams. Decides nothing about what a caller may do.
+//! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
+//! its own tokens say, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
+pub mod access_token;
 pub mod assertion;
 pub mod cache;
 pub mod claims;
@@ -16,6 +18,7 @@ pub mod key;
 pub mod keyring;
 pub mod keyset;
 pub mod mint;
+pub mod signing_key;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod validity;

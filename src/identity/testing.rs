@@ -14,6 +14,10 @@ use crate::identity::key::Key;
 use crate::identity::mint::MintKey;
 use crate::secret::Secret;
 
+pub(crate) use store::{TestStore, session, user};
+
+mod store;
+
 /// A key pair.
 pub(crate) struct TestKey {
     algorithm: Algorithm,

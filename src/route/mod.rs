@@ -99,7 +99,7 @@ impl Target {
     }
 
     fn own(call: config::OwnCall, materials: &Materials<'_>) -> Self {
-        let keyring = materials.seal.map(Seal::keyring);
+        let keyring = materials.seal.map(|seal| &**seal.keyring());
         let board = materials.resources.board.clone();
         let identity = &materials.config.identity;
         Self::Face(Face::Own(Own::build(call, board, keyring, identity)))

@@ -1,0 +1,142 @@
+//! What an access token says of a user and its session, and how one is made. An opaque session token makes the same
+//! identity, so its claims come from here too. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::clock::UnixSeconds;
+use crate::identity::keyring::{Keyring, KeyringError};
+use crate::records::{Object, Session, UnixMillis, User};
+use crate::secret::Secret;
+
+/// From when until when a token is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Life {
+    pub issued_at: UnixSeconds,
+    pub expires_at: UnixSeconds,
+}
+
+/// The claims of a user in a session, without times, as Supabase words them. `issuer`: who says so.
+pub fn claims_of(user: &User, session: &Session, issuer: &str) -> Object {
+    let text = |value: Option<&str>| Value::from(value.unwrap_or_default());
+    let mut claims = Map::new();
+    let mut add = |name: &str, value: Value| drop(claims.insert(name.to_owned(), value));
+    add("iss", issuer.into());
+    add("sub", user.id.to_string().into());
+    add("aud", AUDIENCE.into());
+    add("email", text(user.email.as_ref().map(|email| &*email.0)));
+    add("phone", text(user.phone.as_deref()));
+    add("role", Value::from(&*user.role));
+    add("is_anonymous", user.anonymous.into());
+    add("session_id", session.id.to_string().into());
+    add("aal", "aal1".into());
+    let authentication = &session.authentication;
+    let amr = json!([{
+        "method": authentication.method, "timestamp": seconds(authentication.at),
+    }]);
+    add("amr", amr);
+    add("user_metadata", user_metadata(user).into());
+    add("app_metadata", user.app_metadata.clone().into());
+    claims
+}
+
+/// What the user wrote of itself, but for what upstreams may take for the gateway's word: the name that nobody else
+/// has, and whether it is an admin, which only its roles say.
+fn user_metadata(user: &User) -> Object {
+    let mut metadata = user.user_metadata.clone();
+    if let Some(username) = &user.username {
+        metadata.insert("username".to_owned(), Value::from(&*username.shown));
+    }
+    let admin = is_admin(user);
+    if admin || metadata.contains_key("is_admin") {
+        metadata.insert("is_admin".to_owned(), admin.into());
+    }
+    metadata
+}
+
+/// Whether a user has the role `admin`.
+pub fn is_admin(user: &User) -> bool {
+    let roles = user.app_metadata.get("roles").and_then(Value::as_array);
+    roles.is_some_and(|roles| roles.iter().any(|role| role == "admin"))
+}
+
+/// An access token with these claims, good for this long.
+///
+/// # Errors
+/// When it cannot be signed.
+pub fn issue(
+    keyring: &Keyring,
+    mut claims: Object,
+    life: Life,
+) -> Result<Secret<String>, KeyringError> {
+    claims.insert("iat".to_owned(), life.issued_at.into());
+    claims.insert("exp".to_owned(), life.expires_at.into());
+    keyring.sign(TYPE, &claims).map(Secret::new)
+}
+
+fn seconds(at: UnixMillis) -> i64 {
+    at.div_euclid(1000)
+}
+
+/// `aud` of the gateway's own tokens.
+pub const AUDIENCE: &str = "authenticated";
+/// `typ` of the gateway's own tokens: nothing else that it signs is one.
+pub const TYPE: &str = "JWT";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::testing;
+    use crate::records::{Email, Username};
+
+    #[test]
+    fn claims_are_those_of_the_contract() {
+        let mut user = testing::user(0x5b1f);
+        user.username = Some(Username {
+            shown: "Ada".into(),
+            key: "ada".into(),
+        });
+        user.email = Some(Email("ada@mail.example".into()));
+        user.app_metadata = object(json!({"provider": "email", "roles": ["admin"]}));
+        user.user_metadata = object(json!({"avatar": null}));
+        let session = testing::session(7, &user);
+        let claims = claims_of(&user, &session, "https://gw.example/auth/v1");
+        let expected = json!({
+            "iss": "https://gw.example/auth/v1",
+            "sub": "00000000-0000-0000-0000-000000005b1f",
+            "aud": "authenticated",
+            "email": "ada@mail.example",
+            "phone": "",
+            "role": "authenticated",
+            "is_anonymous": false,
+            "session_id": "00000000-0000-0000-0000-000000000007",
+            "aal": "aal1",
+            "amr": [{"method": "password", "timestamp": 1_799_999_000}],
+            "user_metadata": {"avatar": null, "username": "Ada", "is_admin": true},
+            "app_metadata": {"provider": "email", "roles": ["admin"]},
+        });
+        assert_eq!(Value::from(claims), expected);
+    }
+
+    #[test]
+    fn users_do_not_make_themselves_admins_nor_take_names() {
+        let mut user = testing::user(1);
+        user.username = Some(Username {
+            shown: "eve".into(),
+            key: "eve".into(),
+        });
+        user.user_metadata =
+            object(json!({"is_admin": true, "username": "ada", "roles": ["admin"]}));
+        let claims = claims_of(&user, &testing::session(1, &user), "i");
+        let expected = json!({"is_admin": false, "username": "eve", "roles": ["admin"]});
+        assert_eq!(claims["user_metadata"], expected);
+        // Nor is anything said of it where nothing was.
+        user.user_metadata.clear();
+        let claims = claims_of(&user, &testing::session(1, &user), "i");
+        assert_eq!(claims["user_metadata"], json!({"username": "eve"}));
+    }
+
+    fn object(value: Value) -> Object {
+        value.as_object().unwrap().clone()
+    }
+}
