@@ -17,6 +17,7 @@ pub mod forward;
 pub mod streams;
 pub mod journal;
 pub mod policy;
+pub mod accounts;
 pub mod identity;
 pub mod store;
 pub mod state;

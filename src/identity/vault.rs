@@ -13,6 +13,7 @@ use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::config::AccountsSecret;
 use crate::secret::Secret;
 
 /// Derives keys from one secret, and seals with them. Shared by everything that needs one.
@@ -57,6 +58,17 @@ impl Vault {
     pub fn new(secret: &[u8]) -> Self {
         Self {
             root: Salt::new(HKDF_SHA256, SALT).extract(secret),
+        }
+    }
+
+    /// A vault over the secret that `[accounts]` names.
+    ///
+    /// # Errors
+    /// When it is kept in a file: as `kept_in`.
+    pub fn of(secret: &AccountsSecret) -> Result<Self, VaultError> {
+        match secret {
+            AccountsSecret::Given(secret) => Ok(Self::new(secret.expose())),
+            AccountsSecret::Kept(path) => Self::kept_in(path),
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::Version;
 
 use super::Kind;
+use super::event::Event;
 use super::log::Format;
 use super::writer::{Flush, Writer};
 use crate::clock::Clock;
@@ -150,6 +151,18 @@ impl Sink {
         }
     }
 
+    /// Writes the audit line of what happened to a user or a session.
+    pub fn event(&self, event: &Event<'_>) {
+        if !self.switches.audit {
+            return;
+        }
+        let now = self.clock.since_epoch();
+        self.render(|out, format| match format {
+            Format::Json | Format::Auto => event.push_as_json(out, now),
+            Format::Human => event.push_for_eyes(out, now),
+        });
+    }
+
     /// Lines that were dropped so far, because the sink stalled or failed.
     pub fn dropped(&self) -> u64 {
         self.writer.dropped()
@@ -157,14 +170,18 @@ impl Sink {
 
     fn put(&self, line: &Line<'_>, audit: Option<&str>) {
         let now = self.clock.since_epoch();
+        let email = line.email.filter(|_| self.switches.email);
+        let line = Line { email, ..*line };
+        self.render(|out, format| match format {
+            Format::Json | Format::Auto => line.push_as_json(out, now, audit),
+            Format::Human => line.push_for_eyes(out, now, audit),
+        });
+    }
+
+    fn render(&self, push: impl FnOnce(&mut String, Format)) {
         BUFFER.with_borrow_mut(|out| {
             out.clear();
-            let email = line.email.filter(|_| self.switches.email);
-            let line = Line { email, ..*line };
-            match self.switches.format {
-                Format::Json | Format::Auto => line.push_as_json(out, now, audit),
-                Format::Human => line.push_for_eyes(out, now, audit),
-            }
+            push(out, self.switches.format);
             out.push('\n');
             self.writer.push(out.as_bytes());
         });

@@ -4,6 +4,7 @@
 
 pub mod access;
 mod cells;
+pub mod event;
 pub mod exposition;
 mod line;
 pub mod log;

@@ -1,0 +1,242 @@
+//! Users, sessions and tokens: the core under the log-in APIs. `log_in.rs` is how somebody gets in, `renew.rs` how
+//! they stay, `sessions.rs` and `users.rs` what they do with what is theirs, `admin.rs` what an operator does with
+//! users; `names.rs`, `passwords.rs`, `hashes.rs` and `refresh.rs` are the pure rules. What ends something writes
+//! it to the store first, then tells `state`, and only then answers. Knows no HTTP and no streams.
+
+pub mod attempts;
+mod error;
+pub mod hashes;
+pub mod hashing;
+pub mod log_in;
+pub mod names;
+pub mod passwords;
+mod refresh;
+mod renew;
+pub mod sessions;
+mod tally;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tokens;
+pub mod users;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use uuid::Uuid;
+
+use self::attempts::{Attempts, TooMany};
+pub use self::error::AccountError;
+use self::hashing::Hashing;
+use self::passwords::Weakness;
+use self::tally::Tally;
+use crate::clock::Clock;
+use crate::config;
+use crate::identity::Identity;
+use crate::identity::keyring::Keyring;
+use crate::identity::vault::Vault;
+use crate::observe::access::Sink;
+use crate::observe::event::Event;
+use crate::observe::metrics::Metrics;
+use crate::records::{Api, Client, Session, SessionId, UnixMillis, User, UserId};
+use crate::secret::Secret;
+use crate::state::{Ended, Revocations};
+use crate::store::{Store, StoreError};
+
+/// The core. Shared by all workers; everything may be awaited on a worker: nothing blocks.
+pub struct Accounts {
+    store: Arc<dyn Store>,
+    keyring: Arc<Keyring>,
+    revocations: Arc<Revocations>,
+    vault: Arc<Vault>,
+    clock: Clock,
+    settings: ArcSwap<Settings>,
+    hashing: Hashing,
+    attempts: Attempts,
+    /// What unknown users' passwords are held against.
+    decoy: ArcSwap<Secret<String>>,
+    tally: Tally,
+}
+
+/// What the core stands on.
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Parts {
+    pub store: Arc<dyn Store>,
+    pub keyring: Arc<Keyring>,
+    pub revocations: Arc<Revocations>,
+    pub vault: Arc<Vault>,
+    pub clock: Clock,
+    pub metrics: Metrics,
+    /// Where audit lines go, with the switches of the config.
+    pub sink: Sink,
+}
+
+/// What a reload changes.
+struct Settings {
+    config: config::Accounts,
+    sink: Sink,
+}
+
+/// Why the core cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system gives no threads.
+    #[error("no threads to hash passwords on: {0}")]
+    Threads(#[from] io::Error),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The config asks for what cannot be done.
+    #[error("{0}")]
+    Account(#[from] AccountError),
+}
+
+/// Who does something with what is its own: made of a verified token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Who {
+    pub user: UserId,
+    pub session: SessionId,
+    /// The number of the opaque token in hand; `None` for an access token.
+    pub token: Option<i64>,
+}
+
+/// Somebody who has just got in, or goes on.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct SignedIn {
+    pub user: User,
+    pub session: Session,
+    pub access_token: Secret<String>,
+    /// Seconds.
+    pub expires_in: u64,
+    /// Unix seconds; `exp` of the access token.
+    pub expires_at: u64,
+    /// Where the API has refresh tokens.
+    pub refresh_token: Option<Secret<String>>,
+    /// What a password that was right lacks by now.
+    pub weaknesses: Vec<Weakness>,
+}
+
+impl Accounts {
+    /// Opens the core over a store whose keys are in the keyring.
+    ///
+    /// # Errors
+    /// When there are no threads, or the first admin cannot be made.
+    pub async fn open(config: &config::Accounts, parts: Parts) -> Result<Arc<Self>, OpenError> {
+        let hashing = Hashing::start(&config.password)?;
+        let decoy = hashing.make(random_password()?).await;
+        let decoy = decoy.map_err(AccountError::from)?;
+        let accounts = Arc::new(Self {
+            tally: Tally::new(&parts.metrics),
+            store: parts.store,
+            keyring: parts.keyring,
+            revocations: parts.revocations,
+            vault: parts.vault,
+            clock: parts.clock,
+            settings: ArcSwap::from_pointee(Settings {
+                config: config.clone(),
+                sink: parts.sink,
+            }),
+            hashing,
+            attempts: Attempts::new(&config.attempts),
+            decoy: ArcSwap::from_pointee(decoy),
+        });
+        Ok(accounts)
+    }
+
+    /// Other settings from now on. The secret and the signing algorithm stay.
+    ///
+    /// # Errors
+    /// When there are not enough threads.
+    pub async fn configure(&self, config: &config::Accounts, sink: Sink) -> Result<(), OpenError> {
+        let rehash = self.settings().config.password != config.password;
+        self.hashing.configure(&config.password)?;
+        self.attempts.configure(&config.attempts);
+        self.settings.store(Arc::new(Settings {
+            config: config.clone(),
+            sink,
+        }));
+        if rehash {
+            let decoy = self.hashing.make(random_password()?).await;
+            self.decoy
+                .store(Arc::new(decoy.map_err(AccountError::from)?));
+        }
+        Ok(())
+    }
+
+    /// The store, for what asks it without a rule.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    fn now(&self) -> UnixMillis {
+        let since = self.clock.since_epoch().as_millis();
+        UnixMillis::try_from(since).unwrap_or(UnixMillis::MAX)
+    }
+
+    /// From here on nothing that is remembered of it counts. The store has it already.
+    fn ended(&self, ended: Ended) {
+        self.revocations.end(ended);
+    }
+
+    /// Writes an audit line.
+    fn tell(&self, what: &Told<'_>) {
+        let user = what.user.map(|id| id.to_string());
+        let session = what.session.map(|id| id.to_string());
+        self.settings.load().sink.event(&Event {
+            name: what.name,
+            result: what.result,
+            api: what.api.map(Api::word),
+            user_id: user.as_deref(),
+            session_id: session.as_deref(),
+            by: what.by,
+            client: what.client.and_then(|client| client.address),
+        });
+    }
+}
+
+impl Who {
+    /// Whose an identity is; `None` for one of another issuer.
+    pub fn of(identity: &Identity) -> Option<Self> {
+        let session = identity.session_id.as_deref()?;
+        Some(Self {
+            user: UserId(Uuid::try_parse(&identity.user_id).ok()?),
+            session: SessionId(Uuid::try_parse(session).ok()?),
+            token: None,
+        })
+    }
+}
+
+/// What an audit line tells.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    name: &'static str,
+    result: &'static str,
+    api: Option<Api>,
+    user: Option<UserId>,
+    session: Option<SessionId>,
+    by: Option<&'static str>,
+    client: Option<&'a Client>,
+}
+
+impl From<TooMany> for AccountError {
+    fn from(TooMany { retry_after }: TooMany) -> Self {
+        Self::TooMany {
+            retry_after: retry_after.max(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// A password that nobody knows.
+fn random_password() -> Result<Secret<String>, AccountError> {
+    let mut bytes = [0; 24];
+    getrandom::fill(&mut bytes).map_err(|error| AccountError::failed(&error))?;
+    let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
+    Ok(Secret::new(hex.collect()))
+}

@@ -1,0 +1,187 @@
+//! How somebody stays: a refresh token for the next pair, or, in the app API, an access token for another one.
+//! The user is read afresh, so that what changed meanwhile is in the new token.
+
+use std::sync::{Arc, OnceLock};
+
+use super::attempts::Class;
+use super::log_in::may_use;
+use super::refresh::{self, Decision, Limits, Presented, Unread};
+use super::tally::OK;
+use super::{AccountError, Accounts, SignedIn, Told, Who};
+use crate::records::{Api, Client, Session, SessionId, UnixMillis, User, UserId};
+use crate::state::Ended;
+use crate::store::{Change, SessionChange};
+
+/// What the transaction found, and did.
+type Found = Result<(Session, User), AccountError>;
+
+impl Accounts {
+    /// Exchanges a refresh token for new tokens. Concurrent calls with one token, and calls with the one before the
+    /// newest, get the same new one; what is older than that ends the session.
+    ///
+    /// # Errors
+    /// `RefreshMalformed`, `RefreshUnknown` (also: the session has ended, the user is gone), `RefreshReused`,
+    /// `SessionExpired`, `UserBanned`, `UserDisabled`, `Busy`, `Unavailable`, `Failed`.
+    pub async fn refresh(
+        &self,
+        api: Api,
+        presented: &str,
+        client: &Client,
+    ) -> Result<SignedIn, AccountError> {
+        // Overload signs nobody out: clients take a 429 for the end, and try again after a 503.
+        let taken = self.attempts.take(Class::Refresh, client.address);
+        taken.map_err(|many| AccountError::Busy {
+            retry_after: many.retry_after,
+        })?;
+        let token = Presented::read(presented).map_err(|unread| match unread {
+            Unread::Malformed => AccountError::RefreshMalformed,
+            Unread::Foreign => AccountError::RefreshUnknown,
+        })?;
+        let ours = token.is_ours(&self.vault, api);
+        if !ours.map_err(|error| AccountError::failed(&error))? {
+            return Err(AccountError::RefreshUnknown);
+        }
+        let id = token.session;
+        let refreshed = self.rotate(api, token, client).await;
+        if refreshed == Err(AccountError::RefreshReused) {
+            self.ended(Ended::Session(id));
+        }
+        let who = refreshed
+            .as_ref()
+            .map(|(session, user)| (user.id, session.id));
+        self.told_renewal("refresh", (api, who, id), client);
+        let (session, user) = refreshed?;
+        self.tokens(user, session, Vec::new())
+    }
+
+    /// A new access token for a session of the app API, whose old one was verified, be it expired.
+    ///
+    /// # Errors
+    /// `SessionGone` (also: of another API), `SessionExpired`, `UserGone`, `UserBanned`, `UserDisabled`, `Busy`,
+    /// `Unavailable`, `Failed`.
+    pub async fn renew(&self, who: Who, client: &Client) -> Result<SignedIn, AccountError> {
+        let taken = self.attempts.take(Class::Refresh, client.address);
+        taken.map_err(|many| AccountError::Busy {
+            retry_after: many.retry_after,
+        })?;
+        let now = self.now();
+        let limits = self.settings().limits(Api::App);
+        let client_now = client.clone();
+        let renewed = self
+            .look_and_change(who.session, move |session, user| {
+                if session.api != Api::App || user.id != who.user || session.ended_at.is_some() {
+                    return Err(AccountError::SessionGone);
+                }
+                may_use(user, now)?;
+                still_alive(session, now, &limits)?;
+                Ok(used(session, client_now, now))
+            })
+            .await
+            .and_then(|found| found.ok_or(AccountError::SessionGone));
+        let names = renewed
+            .as_ref()
+            .map(|(session, user)| (user.id, session.id));
+        self.told_renewal("renew", (Api::App, names, who.session), client);
+        let (session, user) = renewed?;
+        self.tokens(user, session, Vec::new())
+    }
+
+    /// The decision on a token and what follows from it, in one transaction of the store.
+    async fn rotate(&self, api: Api, token: Presented, client: &Client) -> Found {
+        let settings = self.settings();
+        let (now, limits) = (self.now(), settings.limits(api));
+        let reuse = settings.config.refresh_reuse;
+        let client = client.clone();
+        let verdict: Arc<OnceLock<AccountError>> = Arc::default();
+        let theft = Arc::clone(&verdict);
+        let found = self
+            .look_and_change(token.session, move |session, user| {
+                if session.api != api || session.ended_at.is_some() || user.deleted_at.is_some() {
+                    return Err(AccountError::RefreshUnknown);
+                }
+                may_use(user, now)?;
+                still_alive(session, now, &limits)?;
+                match refresh::decide(session, token.counter, now, reuse) {
+                    Decision::Rotate(counter) => Ok(Session {
+                        refresh_counter: counter,
+                        refreshed_at: Some(now),
+                        ..used(session, client, now)
+                    }),
+                    Decision::Again(_) => Ok(session.clone()),
+                    Decision::NeverMade => Err(AccountError::RefreshMalformed),
+                    Decision::Theft => {
+                        // The call fails, and yet the end is written.
+                        let _ = theft.set(AccountError::RefreshReused);
+                        Ok(Session {
+                            ended_at: Some(now),
+                            ..session.clone()
+                        })
+                    }
+                }
+            })
+            .await?;
+        match verdict.get() {
+            Some(error) => Err(error.clone()),
+            None => found.ok_or(AccountError::RefreshUnknown),
+        }
+    }
+
+    /// Looks at a session and its user, and writes what comes of the session, in one transaction. `None`: there is
+    /// no such session.
+    async fn look_and_change(
+        &self,
+        id: SessionId,
+        look: impl FnOnce(&Session, &User) -> Result<Session, AccountError> + Send + 'static,
+    ) -> Result<Option<(Session, User)>, AccountError> {
+        let seen: Arc<OnceLock<Result<User, AccountError>>> = Arc::default();
+        let sees = Arc::clone(&seen);
+        let change: SessionChange = Box::new(move |session, user| {
+            let (answer, change) = match look(session, user) {
+                Ok(next) if next == *session => (Ok(user.clone()), Change::Keep),
+                Ok(next) => (Ok(user.clone()), Change::Write(next)),
+                Err(error) => (Err(error), Change::Keep),
+            };
+            let _ = sees.set(answer);
+            change
+        });
+        let session = self.store.change_session(id, change).await?;
+        let (Some(session), Some(user)) = (session, seen.get()) else {
+            return Ok(None);
+        };
+        Ok(Some((session, user.clone()?)))
+    }
+
+    fn told_renewal(
+        &self,
+        name: &'static str,
+        (api, who, session): (Api, Result<(UserId, SessionId), &AccountError>, SessionId),
+        client: &Client,
+    ) {
+        self.tell(&Told {
+            name,
+            result: who.map_or_else(AccountError::word, |_| OK),
+            api: Some(api),
+            user: who.ok().map(|who| who.0),
+            session: Some(session),
+            client: Some(client),
+            ..Told::default()
+        });
+    }
+}
+
+fn still_alive(session: &Session, now: UnixMillis, limits: &Limits) -> Result<(), AccountError> {
+    match refresh::is_alive(session, now, limits) {
+        true => Ok(()),
+        false => Err(AccountError::SessionExpired),
+    }
+}
+
+/// The session, used by this client now.
+fn used(session: &Session, client: Client, now: UnixMillis) -> Session {
+    Session {
+        client,
+        refreshed_at: Some(now),
+        last_used_at: now.max(session.last_used_at),
+        ..session.clone()
+    }
+}
