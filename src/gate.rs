@@ -275,7 +275,10 @@ impl Gate {
                     head,
                     permit,
                     id: &journal.id,
+                    headers: &passing.parts.headers,
                     body: std::mem::take(&mut passing.body),
+                    body_timeout: self.config.server.body_timeout,
+                    wanted: route.wanted(head, journal),
                 };
                 return face.serve(call).await.map(Carried::Answer);
             }

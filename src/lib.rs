@@ -13,6 +13,7 @@ pub mod gate;
 pub mod route;
 pub mod resources;
 pub mod faces;
+pub mod openapi;
 pub mod forward;
 pub mod streams;
 pub mod journal;

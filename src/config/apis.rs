@@ -11,9 +11,11 @@ use super::raw::Table;
 use super::route::{self, Common};
 use super::units::{self, Wrong};
 use super::{
-    Auth, HostPattern, OnInvalid, PathPattern, Route, Segment, Source, Target, pattern, secrets,
+    Auth, Errors, HostPattern, OnInvalid, PathPattern, Route, Segment, Source, Sse, SseReject,
+    Target, Websocket, WebsocketReject, pattern, secrets,
 };
 use crate::records::Api;
+use crate::refusal::style::ErrorStyle;
 use crate::secret::Secret;
 
 /// `[api]`: the log-in APIs that are switched on.
@@ -299,12 +301,26 @@ pub(super) fn routes(top: &Table<'_>, common: &Common<'_>) -> Vec<Route> {
         };
         let mut table = top.nothing("route.");
         let target = (path, Target::Api(place.api));
+        let usual = route::common(&mut table, common, (place.name.into(), target));
         let route = Route {
             auth: Auth::Optional,
             on_invalid: OnInvalid::Guest,
             sources: sources(place.api),
             assertion: false,
-            ..route::common(&mut table, common, (place.name.into(), target))
+            errors: Errors {
+                style: ErrorStyle::Api(place.api),
+                ..usual.errors
+            },
+            // Its clients read a status and a body, also where they say that they take events.
+            sse: Sse {
+                on_reject: SseReject::Status,
+                ..usual.sse.clone()
+            },
+            websocket: Websocket {
+                on_reject: WebsocketReject::Http,
+                ..usual.websocket.clone()
+            },
+            ..usual
         };
         match place.hosts {
             [] => routes.push(route),

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Response, StatusCode, Version};
 use super::{Language, Refusal};
 use crate::body::Body;
 use crate::observe::text;
+use crate::records::Api;
 
 /// The shape of a refusal's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum ErrorStyle {
     Problem,
     /// `{"detail"}`, with `error` and `request_id`.
     Detail,
+    /// As this log-in API tells its own failures.
+    Api(Api),
 }
 
 /// How a client wants to be refused.
@@ -71,6 +74,9 @@ pub fn body_text(refusal: Refusal, wanted: &Wanted<'_>) -> String {
     let row = refusal.row();
     let status = row.status.as_u16();
     let message = refusal.text(wanted.language);
+    if let ErrorStyle::Api(api) = wanted.style {
+        return api_text(api, row.status, row.word, message);
+    }
     let mut out = String::with_capacity(256);
     // Writing to a String can not fail.
     let _ = match wanted.style {
@@ -82,7 +88,7 @@ pub fn body_text(refusal: Refusal, wanted: &Wanted<'_>) -> String {
                 "{{\"type\":\"about:blank\",\"title\":\"{title}\",\"status\":{status},\"detail\":"
             )
         }
-        ErrorStyle::Detail => out.write_str("{\"detail\":"),
+        ErrorStyle::Detail | ErrorStyle::Api(_) => out.write_str("{\"detail\":"),
     };
     text::push_json(&mut out, message);
     out.push_str(",\"error\":\"");
@@ -93,10 +99,32 @@ pub fn body_text(refusal: Refusal, wanted: &Wanted<'_>) -> String {
     out
 }
 
+/// A failure of a log-in API as it tells one, to the member what its clients know.
+pub fn api_text(api: Api, status: StatusCode, word: &str, message: &str) -> String {
+    let mut out = String::with_capacity(128);
+    // Writing to a String can not fail.
+    let _ = match api {
+        Api::App => write!(out, "{{\"code\":{},\"data\":null,\"msg\":", status.as_u16()),
+        Api::Session => out.write_str("{\"success\":false,\"error\":"),
+        Api::Token => out.write_str("{\"detail\":"),
+        // The older of its two forms: all its clients read it, whatever version they asked for.
+        Api::Supabase => write!(
+            out,
+            "{{\"code\":{},\"error_code\":\"{word}\",\"msg\":",
+            status.as_u16()
+        ),
+    };
+    text::push_json(&mut out, message);
+    out.push('}');
+    out
+}
+
 fn content_type(style: ErrorStyle) -> HeaderValue {
     fixed(match style {
         ErrorStyle::Problem => "application/problem+json",
-        ErrorStyle::Envelope | ErrorStyle::Detail => "application/json; charset=utf-8",
+        ErrorStyle::Envelope | ErrorStyle::Detail | ErrorStyle::Api(_) => {
+            "application/json; charset=utf-8"
+        }
     })
 }
 

@@ -157,6 +157,12 @@ impl Head {
         self.target.query().is_some()
     }
 
+    /// The query as it came, with whatever tokens are in it: for the gateway's own APIs alone, whose codes
+    /// stand there. Never to be logged.
+    pub fn query(&self) -> Option<&str> {
+        self.target.query()
+    }
+
     /// Who connected.
     pub fn peer(&self) -> Peer {
         self.peer

@@ -56,6 +56,31 @@ fn each_style_has_its_shape() {
 }
 
 #[test]
+fn an_api_is_told_what_its_clients_know() {
+    for (api, expected) in [
+        (
+            Api::App,
+            r#"{"code":401,"data":null,"msg":"The token has expired"}"#,
+        ),
+        (
+            Api::Session,
+            r#"{"success":false,"error":"The token has expired"}"#,
+        ),
+        (Api::Token, r#"{"detail":"The token has expired"}"#),
+        (
+            Api::Supabase,
+            r#"{"code":401,"error_code":"token_expired","msg":"The token has expired"}"#,
+        ),
+    ] {
+        let wanted = Wanted {
+            style: ErrorStyle::Api(api),
+            ..WANTED
+        };
+        assert_eq!(body_text(Refusal::TokenExpired, &wanted), expected);
+    }
+}
+
+#[test]
 fn every_refusal_reads_as_json_in_every_style_and_language() {
     for row in TABLE {
         for style in [
