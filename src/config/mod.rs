@@ -18,7 +18,7 @@ mod route;
 mod secrets;
 mod shape;
 mod source;
-mod store;
+pub(crate) mod store;
 mod trial;
 pub(crate) mod units;
 mod upstream;

@@ -1,8 +1,11 @@
 //! Reads `[store]`: where users, sessions and signing keys are kept.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio_postgres::config::Host;
 
 use super::check::seconds;
 use super::problem::Report;
@@ -82,6 +85,7 @@ pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
 
 fn place(report: &Report, url: &str) -> Result<StorePlace, Wrong> {
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        server(url)?;
         return Ok(StorePlace::Postgres(Secret::new(url.to_owned())));
     }
     let path = url.strip_prefix("sqlite:").ok_or_else(|| {
@@ -104,6 +108,71 @@ fn place(report: &Report, url: &str) -> Result<StorePlace, Wrong> {
         ));
     }
     Ok(StorePlace::Sqlite(report.beside(path)))
+}
+
+/// How a connection to a server is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SslMode {
+    /// Not at all.
+    Disable,
+    /// If the server can, whoever it is.
+    Prefer,
+    /// Always, and the certificate must be the host's.
+    VerifyFull,
+}
+
+/// What the URL of a server says. `sslmode` is ours to read: the driver knows no mode that verifies.
+pub(crate) fn server(url: &str) -> Result<(tokio_postgres::Config, SslMode), Wrong> {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let (modes, others): (Vec<_>, Vec<_>) = query
+        .split('&')
+        .filter(|option| !option.is_empty())
+        .partition(|option| option.starts_with("sslmode="));
+    if others.iter().any(|option| option.starts_with("ssl")) {
+        let what = "asks for another option of TLS than `sslmode`";
+        return Err(Wrong::new(
+            what,
+            "give the certificates to trust as `ca_file`",
+        ));
+    }
+    let mode = modes.last().map(|option| ssl_mode(option)).transpose()?;
+    let rest = format!("{base}?{}", others.join("&"));
+    let config: tokio_postgres::Config = rest.parse().map_err(|_| Wrong::new(NO_SERVER, SERVER))?;
+    let (mut named, mut local) = (false, true);
+    for host in config.get_hosts() {
+        named = true;
+        if let Host::Tcp(host) = host {
+            if host.contains('@') {
+                let mend = "write %40 for an @ in the password, %2F for a /, %3F for a ?";
+                return Err(Wrong::new("has a second @", mend));
+            }
+            let address = host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+            local &= host == "localhost" || address;
+        }
+    }
+    if !named {
+        return Err(Wrong::new("names no host", SERVER));
+    }
+    let default = match local {
+        true => SslMode::Prefer,
+        false => SslMode::VerifyFull,
+    };
+    Ok((config, mode.unwrap_or(default)))
+}
+
+const NO_SERVER: &str = "is not the URL of a PostgreSQL server";
+const SERVER: &str = "write \"postgres://user:password@host:port/database\"";
+
+fn ssl_mode(option: &str) -> Result<SslMode, Wrong> {
+    match option {
+        "sslmode=disable" => Ok(SslMode::Disable),
+        "sslmode=prefer" => Ok(SslMode::Prefer),
+        "sslmode=require" | "sslmode=verify-full" => Ok(SslMode::VerifyFull),
+        _ => Err(Wrong::new(
+            "has an unknown `sslmode`",
+            "write sslmode=disable, prefer or verify-full",
+        )),
+    }
 }
 
 #[cfg(test)]
@@ -142,6 +211,13 @@ mod tests {
             "sqlite:users.db?mode=ro",
             "mysql://root:hunter2@db/users",
             "users.db",
+            "postgres://",
+            "postgres:///users",
+            "postgres://me:hunter2@db:port/users",
+            "postgres://me:hunter2@db/users?sslmode=allow",
+            "postgres://me:hunter2@db/users?sslrootcert=ca.pem",
+            "postgres://me:hunter2@db/users?hunter2=1",
+            "postgres://me:secret@hunter2@db/users",
         ] {
             let wrong = read(url).unwrap_err();
             assert!(!wrong.to_string().contains("hunter2"), "{url}");
@@ -152,5 +228,32 @@ mod tests {
     fn a_server_is_not_printed() {
         let place = read("postgres://portcullis:hunter2@db/portcullis").unwrap();
         assert_eq!(format!("{place:?}"), "Postgres(***)");
+    }
+
+    #[test]
+    fn a_server_elsewhere_must_prove_who_it_is() {
+        for (url, mode) in [
+            ("postgres://me@db/users", SslMode::VerifyFull),
+            (
+                "postgres://me@db/users?sslmode=require",
+                SslMode::VerifyFull,
+            ),
+            ("postgres://me@localhost,db/users", SslMode::VerifyFull),
+            ("postgresql://me@db?sslmode=prefer", SslMode::Prefer),
+            (
+                "postgres://me@db?sslmode=disable&application_name=a",
+                SslMode::Disable,
+            ),
+            ("postgres://me@localhost/users", SslMode::Prefer),
+            ("postgres://me@[::1]:5433/users", SslMode::Prefer),
+            ("postgres://me@%2Frun%2Fpostgresql/users", SslMode::Prefer),
+            (
+                "postgres://me@localhost/a?sslmode=verify-full",
+                SslMode::VerifyFull,
+            ),
+        ] {
+            let (_, found) = server(url).unwrap_or_else(|wrong| panic!("{url}: {wrong}"));
+            assert_eq!(found, mode, "{url}");
+        }
     }
 }

@@ -16,7 +16,6 @@ pub(super) const SQLITE: &[Migration] = &[Migration {
 }];
 
 /// The steps of PostgreSQL, in their order.
-#[cfg_attr(not(test), expect(dead_code, reason = "its engine comes next"))]
 pub(super) const POSTGRES: &[Migration] = &[Migration {
     version: 1,
     name: "accounts",

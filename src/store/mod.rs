@@ -3,6 +3,7 @@
 //! must hold within a transaction, the caller gives it as a function.
 
 mod migrate;
+mod postgres;
 mod rows;
 mod sql;
 mod sqlite;
@@ -72,9 +73,7 @@ impl From<std::io::Error> for OpenError {
 pub fn open(store: &config::Store) -> Result<Arc<dyn Store>, OpenError> {
     match &store.place {
         StorePlace::Sqlite(path) => Ok(Arc::new(sqlite::Sqlite::open(path, store)?)),
-        StorePlace::Postgres(_) => Err(OpenError::Unavailable(
-            "PostgreSQL is not there yet: give a file of SQLite".into(),
-        )),
+        StorePlace::Postgres(url) => Ok(Arc::new(postgres::Postgres::open(url, store)?)),
     }
 }
 

@@ -1,5 +1,5 @@
-//! Every statement that both engines run, word for word. `$1` stands before `$2` in each, because SQLite numbers
-//! them as they come. What one engine alone says is in its own files.
+//! Every statement that both engines run, word for word, and what PostgreSQL says beside them: how it locks. `$1` stands
+//! before `$2` in each, because SQLite numbers them as they come.
 
 /// The columns of a user, in the order of `rows::user`.
 macro_rules! user_columns {
@@ -236,3 +236,41 @@ pub(super) const PRUNE_USER: &str = concat!(
 pub(super) const OLD_CODES: &str = "SELECT user_id, kind FROM codes WHERE made_at < $1 LIMIT $2";
 pub(super) const PRUNE_CODE: &str =
     "DELETE FROM codes WHERE made_at < $1 AND user_id = $2 AND kind = $3";
+
+// ── PostgreSQL alone ──
+
+pub(super) const LOCK_USER: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.id = $1 FOR UPDATE"
+);
+pub(super) const LOCK_SESSION: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    ", ",
+    user_columns!(),
+    " FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 FOR UPDATE OF s"
+);
+pub(super) const LOCK_RESUMABLE: &str = concat!(
+    "SELECT ",
+    session_columns!(),
+    " FROM sessions s WHERE s.user_id = $1 AND s.api = 'session' AND s.ended_at IS NULL",
+    " ORDER BY s.last_used_at DESC LIMIT 1 FOR UPDATE"
+);
+pub(super) const LOCK_JOB: &str = concat!(
+    "SELECT ",
+    job_columns!(),
+    " FROM jobs WHERE upstream = $1 AND job_id = $2 FOR UPDATE"
+);
+pub(super) const PRUNE_SESSIONS: &str = concat!(
+    "DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE ",
+    stale!(),
+    " LIMIT $2 FOR UPDATE SKIP LOCKED)"
+);
+pub(super) const PRUNE_USERS: &str = concat!(
+    "DELETE FROM users WHERE id IN (SELECT u.id FROM users u WHERE ",
+    forgotten!(),
+    " LIMIT $2 FOR UPDATE SKIP LOCKED) RETURNING id"
+);
+pub(super) const PRUNE_CODES: &str = "DELETE FROM codes WHERE (user_id, kind) IN \
+    (SELECT user_id, kind FROM codes WHERE made_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";

@@ -4,6 +4,8 @@ mod codes;
 mod file;
 mod jobs;
 mod keys;
+mod postgres_alone;
+mod server;
 mod sessions;
 mod tokens;
 mod upkeep;
@@ -72,6 +74,19 @@ fn on_sqlite<F: Future<Output = ()>>(test: impl FnOnce(Place) -> F) {
     }));
 }
 
+fn on_postgres<F: Future<Output = ()>>(test: impl FnOnce(Place) -> F) {
+    let Some(url) = server::database() else {
+        return;
+    };
+    let config = server::postgres_at(&url);
+    let store = open(&config).unwrap();
+    wait(test(Place {
+        store,
+        config,
+        folder: Folder::new(),
+    }));
+}
+
 /// Each test on each engine.
 macro_rules! contract {
     ($($area:ident: $($name:ident),+;)+) => {
@@ -80,6 +95,15 @@ macro_rules! contract {
                 $(#[test]
                 fn $name() {
                     crate::store::tests::on_sqlite(crate::store::tests::$area::$name);
+                })+
+            })+
+        }
+
+        mod postgres {
+            $(mod $area {
+                $(#[test]
+                fn $name() {
+                    crate::store::tests::on_postgres(crate::store::tests::$area::$name);
                 })+
             })+
         }

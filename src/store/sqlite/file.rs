@@ -114,7 +114,10 @@ impl File {
             return Ok(());
         }
         fs::remove_file(path)?;
-        fs::remove_file(self.beside("-shm"))
+        match fs::remove_file(self.beside("-shm")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn beside(&self, ending: &str) -> PathBuf {

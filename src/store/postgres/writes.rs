@@ -1,0 +1,213 @@
+//! The calls of more than one statement.
+
+use deadpool_postgres::{GenericClient, Transaction};
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::super::{
+    Change, NewSession, PruneBefore, Pruned, SessionChange, SignIn, StoreError, UserChange,
+};
+use super::super::{rows, sql, values};
+use super::connections::Connections;
+use super::query::{Failure, all, first, run};
+use crate::records::{
+    Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
+};
+
+type Wrote<T> = Result<T, Failure>;
+
+/// Runs a change in a transaction. The function is given once: a call that the server undid is tried again only
+/// where it had not been asked yet.
+pub(super) async fn change_user(
+    connections: &Connections,
+    id: UserId,
+    change: UserChange,
+) -> Result<Option<User>, StoreError> {
+    let mut change = Some(change);
+    connections
+        .transact(async |transaction| {
+            let user = first(transaction, (sql::LOCK_USER, &[id.into()]), rows::user).await?;
+            let Some(user) = user else {
+                return Ok(None);
+            };
+            let change = change.take().ok_or_else(asked)?;
+            match change(&user) {
+                Change::Keep => Ok(Some(user)),
+                Change::Write(mut changed) => {
+                    let values = values::write_user(&changed, id);
+                    run(transaction, (sql::WRITE_USER, &values)).await?;
+                    (changed.id, changed.number) = (user.id, user.number);
+                    Ok(Some(changed))
+                }
+                Change::Delete => {
+                    run(transaction, (sql::DELETE_JOBS_OF_USER, &[id.into()])).await?;
+                    run(transaction, (sql::DELETE_USER, &[id.into()])).await?;
+                    Ok(None)
+                }
+            }
+        })
+        .await
+}
+
+pub(super) async fn change_session(
+    connections: &Connections,
+    id: SessionId,
+    change: SessionChange,
+) -> Result<Option<Session>, StoreError> {
+    let mut change = Some(change);
+    connections
+        .transact(async |transaction| {
+            let query = (sql::LOCK_SESSION, &[id.into()][..]);
+            let Some((session, user)) = first(transaction, query, rows::session_and_user).await?
+            else {
+                return Ok(None);
+            };
+            let change = change.take().ok_or_else(asked)?;
+            match change(&session, &user) {
+                Change::Keep => Ok(Some(session)),
+                Change::Write(mut changed) => {
+                    let values = values::write_session(&changed, id);
+                    run(transaction, (sql::WRITE_SESSION, &values)).await?;
+                    (changed.id, changed.number, changed.user) =
+                        (session.id, session.number, session.user);
+                    Ok(Some(changed))
+                }
+                Change::Delete => {
+                    run(transaction, (sql::DELETE_SESSION, &[id.into()])).await?;
+                    Ok(None)
+                }
+            }
+        })
+        .await
+}
+
+fn asked() -> Failure {
+    Failure::Final(StoreError::Unavailable("it met with another call".into()))
+}
+
+pub(super) async fn add_session(
+    transaction: &Transaction<'_>,
+    new: &NewSession,
+) -> Wrote<Option<Session>> {
+    let mut session = values::new_session(new);
+    let values = values::add_session(&session);
+    let Some(number) = first(transaction, (sql::ADD_SESSION, &values), rows::number).await? else {
+        return Ok(None);
+    };
+    session.number = number;
+    if let Some(hash) = new.token {
+        add_token(transaction, session.id, hash, new.created_at).await?;
+    }
+    if new.signs_in == SignIn::Yes {
+        let values = [new.created_at.into(), new.user.into()];
+        run(transaction, (sql::SIGN_IN, &values)).await?;
+    }
+    Ok(Some(session))
+}
+
+pub(super) async fn add_token(
+    transaction: &Transaction<'_>,
+    session: SessionId,
+    hash: TokenHash,
+    now: UnixMillis,
+) -> Wrote<Option<SessionToken>> {
+    let values = [hash.into(), now.into(), session.into()];
+    first(transaction, (sql::ADD_TOKEN, &values), rows::token).await
+}
+
+pub(super) async fn resume_session(
+    transaction: &Transaction<'_>,
+    user: UserId,
+    hash: TokenHash,
+    now: UnixMillis,
+) -> Wrote<Option<Session>> {
+    let found = first(
+        transaction,
+        (sql::LOCK_RESUMABLE, &[user.into()]),
+        rows::session,
+    )
+    .await?;
+    let Some(mut session) = found else {
+        return Ok(None);
+    };
+    add_token(transaction, session.id, hash, now).await?;
+    let touch = [now.into(), session.id.into()];
+    run(transaction, (sql::TOUCH_SESSION, &touch)).await?;
+    run(transaction, (sql::SIGN_IN, &[now.into(), user.into()])).await?;
+    session.last_used_at = session.last_used_at.max(now);
+    Ok(Some(session))
+}
+
+pub(super) async fn touch_sessions(
+    client: &impl GenericClient,
+    sessions: &Vec<Uuid>,
+    times: &Vec<UnixMillis>,
+) -> Wrote<()> {
+    let parameters: [&(dyn ToSql + Sync); 2] = [sessions, times];
+    let statement = client.prepare_cached(TOUCH_SESSIONS).await?;
+    client.execute(&statement, &parameters).await?;
+    Ok(())
+}
+
+pub(super) async fn add_key(
+    transaction: &Transaction<'_>,
+    key: &KeyRecord,
+    expected: Option<&str>,
+    older_until: UnixMillis,
+) -> Wrote<bool> {
+    run(transaction, (LOCK_KEYS, &[])).await?;
+    let newest = first(transaction, (sql::NEWEST_KEY, &[]), rows::kid).await?;
+    if newest.as_deref() != expected {
+        return Ok(false);
+    }
+    run(transaction, (sql::END_KEYS, &[older_until.into()])).await?;
+    run(transaction, (sql::ADD_KEY, &values::add_key(key))).await?;
+    Ok(true)
+}
+
+pub(super) async fn put_job(transaction: &Transaction<'_>, mut job: Job) -> Wrote<Job> {
+    let add = (sql::ADD_JOB, &values::add_job(&job)[..]);
+    if let Some(session) = first(transaction, add, rows::maybe_session_id).await? {
+        job.session = session;
+        return Ok(job);
+    }
+    let place = [(&*job.upstream).into(), (&*job.job_id).into()];
+    let Some(kept) = first(transaction, (sql::LOCK_JOB, &place), rows::job).await? else {
+        // Deleted since: this is the first owner now.
+        return Err(Failure::Conflict(StoreError::Unavailable(
+            "the job was deleted meanwhile".into(),
+        )));
+    };
+    let Some(mut merged) = values::merged(&kept, job) else {
+        return Ok(kept);
+    };
+    let write = (sql::WRITE_JOB, &values::write_job(&merged)[..]);
+    let session = first(transaction, write, rows::maybe_session_id).await?;
+    merged.session = session.flatten();
+    Ok(merged)
+}
+
+pub(super) async fn prune(transaction: &Transaction<'_>, before: PruneBefore) -> Wrote<Pruned> {
+    let since = |before: UnixMillis| [before.into(), MOST.into()];
+    let mut pruned = Pruned {
+        sessions: run(transaction, (sql::PRUNE_SESSIONS, &since(before.sessions))).await?,
+        codes: run(transaction, (sql::PRUNE_CODES, &since(before.codes))).await?,
+        ..Pruned::default()
+    };
+    if let Some(before) = before.anonymous {
+        let users = (sql::PRUNE_USERS, &since(before)[..]);
+        for user in all(transaction, users, rows::user_id).await? {
+            pruned.users += 1;
+            pruned.jobs += run(transaction, (sql::DELETE_JOBS_OF_USER, &[user.into()])).await?;
+        }
+    }
+    Ok(pruned)
+}
+
+/// Rows of a kind at a time.
+const MOST: u64 = 500;
+
+const LOCK_KEYS: &str = "LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE";
+const TOUCH_SESSIONS: &str = "UPDATE sessions s SET last_used_at = used.at \
+    FROM unnest($1::UUID[], $2::BIGINT[]) AS used (id, at) \
+    WHERE s.id = used.id AND s.last_used_at < used.at";
