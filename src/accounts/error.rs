@@ -30,6 +30,12 @@ pub enum AccountError {
     /// Not a username.
     #[error("the username is invalid")]
     InvalidUsername,
+    /// Not a phone number.
+    #[error("the phone number is invalid")]
+    InvalidPhone,
+    /// Not a session's name: empty, too long, or with control characters.
+    #[error("the name is invalid")]
+    InvalidName,
     /// What the user says of itself would not fit into a token.
     #[error("the metadata is too large")]
     MetadataTooLarge,
@@ -115,6 +121,8 @@ impl AccountError {
             Self::PasswordUnfit => "password_unfit",
             Self::InvalidEmail => "invalid_email",
             Self::InvalidUsername => "invalid_username",
+            Self::InvalidPhone => "invalid_phone",
+            Self::InvalidName => "invalid_name",
             Self::MetadataTooLarge => "metadata_too_large",
             Self::SignUpsOff => "sign_ups_off",
             Self::AnonymousOff => "anonymous_off",

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::hashes::{self, HashFailed, Match, Memory};
 use crate::config::Passwords;
+use crate::observe::metrics::{Metrics, Registration};
 use crate::secret::Secret;
 
 /// Threads that hash. Dropping it ends them when the queue is empty.
@@ -112,9 +113,15 @@ impl Hashing {
         Ok(compared.await.map_err(|_| HashFailed)?)
     }
 
-    /// How many wait.
-    pub fn waiting(&self) -> usize {
-        self.0.lock().jobs.len()
+    /// Shows at each scrape how many wait.
+    pub fn show(&self, metrics: &Metrics) -> Registration {
+        let shared = Arc::downgrade(&self.0);
+        let waiting = move || {
+            let shared = shared.upgrade();
+            shared.map_or(f64::NAN, |shared| shared.lock().jobs.len() as f64)
+        };
+        let help = "Passwords that wait for being hashed";
+        metrics.gauge("portcullis_passwords_waiting", help, &[], waiting)
     }
 
     fn put(&self, password: Secret<String>, task: Task) -> Result<(), HashingError> {
@@ -284,7 +291,7 @@ mod tests {
         let mut first = Box::pin(hashing.make(secret("one")));
         assert!(!poll_once(&mut first));
         assert!(!poll_once(Box::pin(hashing.make(secret("left at once")))));
-        assert_eq!(hashing.waiting(), 2);
+        assert_eq!(hashing.0.lock().jobs.len(), 2);
         let mut third = Box::pin(hashing.make(secret("three")));
         assert!(!poll_once(&mut third), "the one that left made room");
         let busy = hashing.make(secret("four")).await;
@@ -304,6 +311,6 @@ mod tests {
         shared.lock().threads = 1;
         let job = shared.next().unwrap();
         assert_eq!(job.password.expose(), "stays");
-        assert_eq!(hashing.waiting(), 0);
+        assert!(shared.lock().jobs.is_empty());
     }
 }

@@ -4,8 +4,9 @@
 use super::attempts::Class;
 use super::names::LoginName;
 use super::passwords::{self, Weakness};
+use super::profile;
 use super::tokens;
-use super::{AccountError, Accounts, SignedIn, Told, users};
+use super::{AccountError, Accounts, SignedIn, Told};
 use crate::records::{
     Api, Authentication, Client, Object, Session, SessionId, UnixMillis, User, UserId,
 };
@@ -131,7 +132,7 @@ impl Accounts {
             return Err(AccountError::AnonymousOff);
         }
         self.attempts.take(Class::Anonymous, client.address)?;
-        let user = users::anonymous(user_metadata, self.now())?;
+        let user = profile::anonymous(user_metadata, self.now())?;
         let user = self.store.add_user(user).await?;
         let (user, session) = self.new_session(user, api, "anonymous", client).await?;
         self.tokens(user, session, Vec::new())
@@ -274,7 +275,13 @@ impl Accounts {
         Err(AccountError::InvalidCredentials)
     }
 
-    fn conversation(&self, user: UserId, client: &Client, signs_in: SignIn) -> NewSession {
+    /// A conversation to be made, without a token yet.
+    pub(super) fn conversation(
+        &self,
+        user: UserId,
+        client: &Client,
+        signs_in: SignIn,
+    ) -> NewSession {
         let now = self.now();
         NewSession {
             id: SessionId(uuid::Uuid::new_v4()),

@@ -1,22 +1,30 @@
 //! Users, sessions and tokens: the core under the log-in APIs. `log_in.rs` is how somebody gets in, `renew.rs` how
-//! they stay, `sessions.rs` and `users.rs` what they do with what is theirs, `admin.rs` what an operator does with
-//! users; `names.rs`, `passwords.rs`, `hashes.rs` and `refresh.rs` are the pure rules. What ends something writes
+//! they stay, `sessions.rs`, `users.rs` and `codes.rs` what they do with what is theirs, `admin.rs` what an operator
+//! does with users; `names.rs`, `passwords.rs`, `hashes.rs`, `profile.rs` and `refresh.rs` are the pure rules. What ends something writes
 //! it to the store first, then tells `state`, and only then answers. Knows no HTTP and no streams.
 
-pub mod attempts;
+pub mod admin;
+mod attempts;
+pub mod codes;
 mod error;
-pub mod hashes;
-pub mod hashing;
+mod hashes;
+mod hashing;
+pub mod keys;
 pub mod log_in;
+mod mail;
 pub mod names;
 pub mod passwords;
+mod profile;
 mod refresh;
 mod renew;
 pub mod sessions;
 mod tally;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod tokens;
+mod upkeep;
 pub mod users;
 
 use std::io;
@@ -29,6 +37,7 @@ use uuid::Uuid;
 use self::attempts::{Attempts, TooMany};
 pub use self::error::AccountError;
 use self::hashing::Hashing;
+use self::mail::Courier;
 use self::passwords::Weakness;
 use self::tally::Tally;
 use crate::clock::Clock;
@@ -38,7 +47,7 @@ use crate::identity::keyring::Keyring;
 use crate::identity::vault::Vault;
 use crate::observe::access::Sink;
 use crate::observe::event::Event;
-use crate::observe::metrics::Metrics;
+use crate::observe::metrics::{Metrics, Registration};
 use crate::records::{Api, Client, Session, SessionId, UnixMillis, User, UserId};
 use crate::secret::Secret;
 use crate::state::{Ended, Revocations};
@@ -56,7 +65,9 @@ pub struct Accounts {
     attempts: Attempts,
     /// What unknown users' passwords are held against.
     decoy: ArcSwap<Secret<String>>,
+    courier: Courier,
     tally: Tally,
+    _shown: Registration,
 }
 
 /// What the core stands on.
@@ -82,7 +93,7 @@ struct Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The system gives no threads.
-    #[error("no threads to hash passwords on: {0}")]
+    #[error("no threads to hash passwords and to mail on: {0}")]
     Threads(#[from] io::Error),
     /// The store did not answer.
     #[error(transparent)]
@@ -128,8 +139,11 @@ impl Accounts {
         let hashing = Hashing::start(&config.password)?;
         let decoy = hashing.make(random_password()?).await;
         let decoy = decoy.map_err(AccountError::from)?;
+        let (courier, errands) = Courier::new();
         let accounts = Arc::new(Self {
             tally: Tally::new(&parts.metrics),
+            courier,
+            _shown: hashing.show(&parts.metrics),
             store: parts.store,
             keyring: parts.keyring,
             revocations: parts.revocations,
@@ -143,6 +157,10 @@ impl Accounts {
             attempts: Attempts::new(&config.attempts),
             decoy: ArcSwap::from_pointee(decoy),
         });
+        Courier::start(Arc::downgrade(&accounts), errands)?;
+        if let Some(admin) = &config.admin {
+            accounts.make_first_admin(admin).await?;
+        }
         Ok(accounts)
     }
 

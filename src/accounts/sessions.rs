@@ -1,10 +1,12 @@
 //! What users do with their sessions: log out, and look after conversations.
 
+use super::log_in::Conversation;
 use super::tally::OK;
+use super::tokens;
 use super::{AccountError, Accounts, Told, Who};
-use crate::records::{Api, Client, Session, User, UserId};
+use crate::records::{Api, Client, Job, Session, SessionId, User, UserId};
 use crate::state::Ended;
-use crate::store::{Sessions, Tokens};
+use crate::store::{Change, NewSession, SessionChange, SessionSummary, Sessions, SignIn, Tokens};
 
 /// How much a log-out ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,5 +137,117 @@ impl Accounts {
         found
             .filter(|(session, _)| session.user == who.user)
             .ok_or(AccountError::SessionGone)
+    }
+
+    /// Makes another conversation of a user, with its first token.
+    ///
+    /// # Errors
+    /// `InvalidName`, `UserGone`, `UserDisabled`, `UserBanned`, `Unavailable`, `Failed`.
+    pub async fn new_conversation(
+        &self,
+        who: Who,
+        name: Option<&str>,
+        client: &Client,
+    ) -> Result<Conversation, AccountError> {
+        let user = self.user(who.user).await?;
+        let (token, hash) = tokens::opaque();
+        let new = NewSession {
+            name: name.map(session_name).transpose()?,
+            token: Some(hash),
+            ..self.conversation(user.id, client, SignIn::No)
+        };
+        let session = self.store.add_session(new).await?;
+        Ok(Conversation {
+            session: session.ok_or(AccountError::UserGone)?,
+            user,
+            token,
+        })
+    }
+
+    /// All sessions of a user, ended ones too, the most recently used first.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Failed`.
+    pub async fn sessions_of(&self, user: UserId) -> Result<Vec<SessionSummary>, AccountError> {
+        Ok(self.store.sessions_of(user).await?)
+    }
+
+    /// A user's session by its number.
+    ///
+    /// # Errors
+    /// `NotFound` (also: another user's), `Unavailable`, `Failed`.
+    pub async fn session_by_number(
+        &self,
+        user: UserId,
+        number: i64,
+    ) -> Result<SessionSummary, AccountError> {
+        let found = self.store.session_by_number(user, number).await?;
+        found.ok_or(AccountError::NotFound)
+    }
+
+    /// Gives a session another name.
+    ///
+    /// # Errors
+    /// `InvalidName`, `NotFound`, `Unavailable`, `Failed`.
+    pub async fn rename_session(
+        &self,
+        user: UserId,
+        number: i64,
+        name: &str,
+    ) -> Result<Session, AccountError> {
+        let name = session_name(name)?;
+        let found = self.session_by_number(user, number).await?;
+        let change: SessionChange = Box::new(move |session, _| {
+            Change::Write(Session {
+                name: Some(name),
+                ..session.clone()
+            })
+        });
+        let changed = self.store.change_session(found.session.id, change).await?;
+        changed.ok_or(AccountError::NotFound)
+    }
+
+    /// Deletes a session with its tokens and jobs.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable`, `Failed`.
+    pub async fn delete_session(
+        &self,
+        who: Who,
+        number: i64,
+        client: &Client,
+    ) -> Result<(), AccountError> {
+        let found = self.session_by_number(who.user, number).await?;
+        let id = found.session.id;
+        let change: SessionChange = Box::new(|_, _| Change::Delete);
+        self.store.change_session(id, change).await?;
+        self.ended(Ended::Session(id));
+        self.tell(&Told {
+            name: "session_delete",
+            result: OK,
+            user: Some(who.user),
+            session: Some(id),
+            client: Some(client),
+            ..Told::default()
+        });
+        Ok(())
+    }
+
+    /// The jobs of a session, the newest first.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Failed`.
+    pub async fn jobs_of(&self, session: SessionId, limit: u64) -> Result<Vec<Job>, AccountError> {
+        Ok(self.store.jobs_of(session, limit).await?)
+    }
+}
+
+/// A session's name: a line of text.
+fn session_name(text: &str) -> Result<Box<str>, AccountError> {
+    let text = text.trim();
+    let fits = (1..=200).contains(&text.chars().count());
+    match fits && !text.chars().any(char::is_control) {
+        true => Ok(text.into()),
+        false => Err(AccountError::InvalidName),
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn opaque() -> (Secret<String>, TokenHash) {
 }
 
 /// What the store knows of an opaque token: SHA-256 of its hyphenated lower-case text.
-fn hash(token: &str) -> TokenHash {
+pub(super) fn hash(token: &str) -> TokenHash {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());

@@ -1,18 +1,16 @@
 //! Users, as they make and change themselves. What a user says of itself never gives it a right: roles come from an
 //! operator only, and `is_admin` and `username` in its metadata are the gateway's to write.
 
-use serde_json::Value;
-use uuid::Uuid;
-
 use super::attempts::Class;
 use super::log_in::may_use;
-use super::names;
 use super::passwords;
+use super::profile;
 use super::tally::OK;
-use super::{AccountError, Accounts, Told};
-use crate::records::{Api, Client, Email, Object, UnixMillis, User, UserId, Username};
+use super::{AccountError, Accounts, SignedIn, Told, Who};
+use crate::config::MailHook;
+use crate::records::{Api, Client, CodeKind, Email, Object, User, UserId, Username};
 use crate::secret::Secret;
-use crate::store::NewUser;
+use crate::store::{Change, NewUser, Unique};
 
 /// Somebody who wants to be a user, as typed.
 #[derive(Clone, Debug)]
@@ -25,6 +23,37 @@ pub struct Registration {
     pub password: Secret<String>,
     /// What it says of itself.
     pub user_metadata: Object,
+}
+
+/// What came of a sign-up.
+#[derive(Clone, Debug)]
+pub enum SignedUp {
+    /// It is confirmed, and logged in.
+    In(Box<SignedIn>),
+    /// It must confirm its address first. Where the address is another's, this user is made up.
+    Unconfirmed(Box<User>),
+}
+
+/// What a user changes of itself; `None`: as it was.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct UserUpdate {
+    pub username: Option<String>,
+    pub email: Option<String>,
+    pub password: Option<Secret<String>>,
+    pub current_password: Option<Secret<String>>,
+    /// Laid over what is there; a null takes a member away.
+    pub user_metadata: Option<Object>,
+    /// Where a link in a mail should lead.
+    pub redirect_to: Option<String>,
+}
+
+/// What of an update is checked and ready to be written.
+struct Ready {
+    username: Option<Username>,
+    email: Option<Email>,
+    password: Option<Secret<String>>,
+    user_metadata: Option<Object>,
 }
 
 impl Accounts {
@@ -51,6 +80,32 @@ impl Accounts {
         registered
     }
 
+    /// Makes a user and logs it in, unless its address must be confirmed first.
+    ///
+    /// # Errors
+    /// As `register`; where addresses are confirmed, nobody is told that one is taken.
+    pub async fn sign_up(
+        &self,
+        api: Api,
+        new: Registration,
+        client: &Client,
+    ) -> Result<SignedUp, AccountError> {
+        let made_up = profile::made_up(&new, self.now());
+        let confirms = self.settings().config.confirm_email;
+        match self.register(api, new, client).await {
+            Ok(user) if confirms => Ok(SignedUp::Unconfirmed(Box::new(user))),
+            Ok(user) => {
+                let (user, session) = self.new_session(user, api, "password", client).await?;
+                let signed_in = self.tokens(user, session, Vec::new())?;
+                Ok(SignedUp::In(Box::new(signed_in)))
+            }
+            Err(AccountError::UserExists(Unique::Email)) if confirms => {
+                Ok(SignedUp::Unconfirmed(Box::new(made_up)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The user with this id, as long as it may do anything.
     ///
     /// # Errors
@@ -61,9 +116,40 @@ impl Accounts {
         Ok(user)
     }
 
+    /// Changes the user itself. A new password ends every other token of the user, in every API; the one in hand
+    /// lives on. A new address replaces the old one at once, or, in the Supabase API and where addresses are
+    /// confirmed, when it is confirmed.
+    ///
+    /// # Errors
+    /// `WeakPassword`, `PasswordTooLong`, `PasswordUnfit`, `SamePassword`, `CurrentPasswordRequired`,
+    /// `CurrentPasswordWrong`, `NameMissing`, `InvalidUsername`, `InvalidEmail`, `UserExists`, `MetadataTooLarge`,
+    /// `UserGone`, `UserDisabled`, `UserBanned`, `TooMany`, `Busy`, `Unavailable`, `Failed`.
+    pub async fn change_user(
+        &self,
+        api: Api,
+        who: Who,
+        (update, client): (UserUpdate, &Client),
+    ) -> Result<User, AccountError> {
+        let with_password = update.password.is_some();
+        let changed = self.change_user_untold(api, who, (update, client)).await;
+        self.tell(&Told {
+            name: match with_password {
+                true => "password_change",
+                false => "user_change",
+            },
+            result: changed.as_ref().map_or_else(AccountError::word, |_| OK),
+            api: Some(api),
+            user: Some(who.user),
+            session: Some(who.session),
+            client: Some(client),
+            ..Told::default()
+        });
+        changed
+    }
+
     async fn register_untold(
         &self,
-        new: Registration,
+        mut new: Registration,
         client: &Client,
     ) -> Result<User, AccountError> {
         let settings = self.settings();
@@ -72,63 +158,192 @@ impl Accounts {
         }
         self.attempts.take(Class::SignUp, client.address)?;
         passwords::check(&settings.config.password, &new.password)?;
-        let username = new.username.as_deref().map(username).transpose()?;
-        let email = new.email.as_deref().map(email).transpose()?;
+        let mut username = new.username.as_deref().map(profile::username).transpose()?;
+        let email = new.email.as_deref().map(profile::email).transpose()?;
         if username.is_none() && email.is_none() {
             return Err(AccountError::InvalidEmail);
         }
+        if username.is_none() {
+            username = self.free_name(&new.user_metadata).await?;
+        }
+        profile::cleanse(&mut new.user_metadata);
         let now = self.now();
+        let confirms = settings.config.confirm_email && email.is_some();
         let user = NewUser {
             username,
             email,
-            email_confirmed_at: Some(now),
-            ..permanent(new.user_metadata, now)?
+            email_confirmed_at: (!confirms).then_some(now),
+            confirmation_sent_at: confirms.then_some(now),
+            ..profile::permanent(new.user_metadata, now)?
         };
         let hash = self.hashing.make(new.password).await?;
         let user = NewUser {
             password: Some(hash),
             ..user
         };
-        Ok(self.store.add_user(user).await?)
+        let user = self.store.add_user(user).await?;
+        if confirms {
+            self.send_to(user.id, CodeKind::Signup, None);
+        }
+        Ok(user)
+    }
+
+    async fn change_user_untold(
+        &self,
+        api: Api,
+        who: Who,
+        (update, client): (UserUpdate, &Client),
+    ) -> Result<User, AccountError> {
+        let user = self.user(who.user).await?;
+        let settings = self.settings();
+        let redirect = update.redirect_to.clone();
+        let ready = self.ready(api, &user, (update, client)).await?;
+        let new_password = ready.password.is_some();
+        if new_password {
+            // Before, so that a crash in between leaves nothing alive that should have ended.
+            self.end_others(who).await?;
+        }
+        let by_mail = settings.config.confirm_email || (api == Api::Supabase && !user.anonymous);
+        let now = self.now();
+        let to_confirm = ready.email.is_some() && by_mail;
+        let change = Box::new(move |user: &User| {
+            Change::Write(ready.applied_to(user.clone(), (now, by_mail)))
+        });
+        let changed = self.store.change_user(who.user, change).await?;
+        let changed = changed.ok_or(AccountError::UserGone)?;
+        if new_password {
+            // And again, for what the old password let in meanwhile.
+            self.end_others(who).await?;
+            self.store.void_codes(who.user).await?;
+        }
+        self.revocations.recheck(who.user);
+        if to_confirm {
+            self.send_to(who.user, CodeKind::EmailChange, redirect);
+        }
+        Ok(changed)
+    }
+
+    /// Checks an update, and hashes its password.
+    async fn ready(
+        &self,
+        api: Api,
+        user: &User,
+        (update, client): (UserUpdate, &Client),
+    ) -> Result<Ready, AccountError> {
+        let mut username = update
+            .username
+            .as_deref()
+            .map(profile::username)
+            .transpose()?;
+        let email = update.email.as_deref().map(profile::email).transpose()?;
+        let email = email.filter(|new| user.email.as_ref() != Some(new));
+        if let Some(email) = &email
+            && self.store.user_by_email(email).await?.is_some()
+        {
+            return Err(AccountError::UserExists(Unique::Email));
+        }
+        let mut user_metadata = update.user_metadata;
+        if let Some(said) = &mut user_metadata {
+            if username.is_none() && user.username.is_none() {
+                username = self.free_name(said).await?;
+            }
+            profile::cleanse(said);
+            let merged = profile::merged(&user.user_metadata, said);
+            profile::fits(&merged, &user.app_metadata)?;
+        }
+        let nameless = user.username.is_none() && user.email.is_none() && user.phone.is_none();
+        let password = match update.password {
+            None => None,
+            Some(_) if nameless && username.is_none() && email.is_none() => {
+                return Err(AccountError::NameMissing);
+            }
+            Some(new) => {
+                let current = update.current_password;
+                Some(self.new_password(api, user, (new, current), client).await?)
+            }
+        };
+        Ok(Ready {
+            username,
+            email,
+            password,
+            user_metadata,
+        })
+    }
+
+    /// The hash of a new password.
+    async fn new_password(
+        &self,
+        api: Api,
+        user: &User,
+        (new, current): (Secret<String>, Option<Secret<String>>),
+        client: &Client,
+    ) -> Result<Secret<String>, AccountError> {
+        let settings = self.settings();
+        passwords::check(&settings.config.password, &new)?;
+        let asks = settings.config.password.require_current || api == Api::Session;
+        match current {
+            _ if user.password.is_none() => {}
+            Some(current) => {
+                // Counted like log-ins: whoever has stolen a token shall not guess the password by it.
+                let name = user.id.to_string();
+                let attempt = self.attempts.begin(&name, client.address).await?;
+                if self
+                    .is_password(Some(user), current.clone())
+                    .await?
+                    .is_none()
+                {
+                    attempt.failed();
+                    return Err(AccountError::CurrentPasswordWrong);
+                }
+                attempt.succeeded();
+                if current == new {
+                    return Err(AccountError::SamePassword);
+                }
+            }
+            None if asks => return Err(AccountError::CurrentPasswordRequired),
+            None => {
+                if self.is_password(Some(user), new.clone()).await?.is_some() {
+                    return Err(AccountError::SamePassword);
+                }
+            }
+        }
+        Ok(self.hashing.make(new).await?)
+    }
+
+    /// The username that somebody without one says that it has, where it is a username and nobody's yet.
+    async fn free_name(&self, said: &Object) -> Result<Option<Username>, AccountError> {
+        let text = said.get("username").and_then(|name| name.as_str());
+        let Some(name) = text.and_then(|text| profile::username(text).ok()) else {
+            return Ok(None);
+        };
+        let taken = self.store.user_by_name(&name.key).await?;
+        Ok(taken.is_none().then_some(name))
+    }
+
+    /// Whether anything can be mailed.
+    pub fn mails(&self) -> bool {
+        self.settings().config.mail.hook != MailHook::Off
     }
 }
 
-pub(super) fn username(text: &str) -> Result<Username, AccountError> {
-    names::username(text).map_err(|_| AccountError::InvalidUsername)
-}
-
-pub(super) fn email(text: &str) -> Result<Email, AccountError> {
-    names::email(text).map_err(|_| AccountError::InvalidEmail)
-}
-
-/// A user without credentials.
-pub(super) fn anonymous(said: Object, now: UnixMillis) -> Result<NewUser, AccountError> {
-    Ok(NewUser {
-        anonymous: true,
-        app_metadata: Object::new(),
-        ..permanent(said, now)?
-    })
-}
-
-/// A user with no name yet.
-pub(super) fn permanent(said: Object, now: UnixMillis) -> Result<NewUser, AccountError> {
-    let mut app_metadata = Object::new();
-    app_metadata.insert("provider".to_owned(), Value::from("email"));
-    app_metadata.insert("providers".to_owned(), Value::from(vec!["email"]));
-    Ok(NewUser {
-        id: UserId(Uuid::new_v4()),
-        username: None,
-        email: None,
-        phone: None,
-        password: None,
-        role: "authenticated".into(),
-        anonymous: false,
-        banned_until: None,
-        app_metadata,
-        user_metadata: said,
-        email_confirmed_at: None,
-        phone_confirmed_at: None,
-        confirmation_sent_at: None,
-        created_at: now,
-    })
+impl Ready {
+    fn applied_to(self, mut user: User, (now, by_mail): (i64, bool)) -> User {
+        if let Some(username) = self.username {
+            user.username = Some(username);
+            user.anonymous = false;
+        }
+        match self.email {
+            Some(email) if by_mail => user.email_change = Some((email, now)),
+            Some(email) => profile::confirm(&mut user, email, now),
+            None => {}
+        }
+        if let Some(password) = self.password {
+            user.password = Some(password);
+        }
+        if let Some(said) = self.user_metadata {
+            user.user_metadata = profile::merged(&user.user_metadata, &said);
+        }
+        user.updated_at = now;
+        user
+    }
 }

@@ -1,0 +1,253 @@
+//! One-time codes, from the asking to the log-in.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::accounts::codes::{CreateUser, Proof, Verification};
+use crate::accounts::testing::{Bench, PASSWORD, secret, who};
+use crate::accounts::users::{Registration, SignedUp, UserUpdate};
+use crate::accounts::{AccountError, SignedIn};
+use crate::records::{Api, Client, CodeKind, Object};
+
+/// The mails so far, when there are `count`.
+async fn mails(bench: &Bench, count: usize) -> Vec<Value> {
+    let file = bench.folder.file("mails");
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_secs(60) {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let whole = text.lines().filter(|_| text.ends_with('\n'));
+        let mails: Vec<Value> = whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        if mails.len() >= count {
+            return mails;
+        }
+        tokio::task::yield_now().await;
+        std::thread::yield_now();
+    }
+    panic!("the mails did not come");
+}
+
+async fn verify(bench: &Bench, proof: Proof, kind: CodeKind) -> Result<SignedIn, AccountError> {
+    let verification = Verification {
+        proof,
+        kinds: vec![kind],
+    };
+    let client = Client::default();
+    bench
+        .accounts
+        .verify(Api::Supabase, verification, &client)
+        .await
+}
+
+fn code(email: &str, code: &str) -> Proof {
+    Proof::Code {
+        email: email.to_owned(),
+        code: code.to_owned(),
+    }
+}
+
+fn text(mail: &Value, name: &str) -> String {
+    mail[name].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_code_lets_its_owner_in_once() {
+    let bench = Bench::new().await;
+    let user = bench.ada().await;
+    let client = Client::default();
+    let asked = bench.accounts.recover(
+        "Ada@mail.example",
+        Some("https://x.example".into()),
+        &client,
+    );
+    asked.await.unwrap();
+    let mail = mails(&bench, 1).await.remove(0);
+    assert_eq!(mail["to"], "ada@mail.example");
+    assert_eq!(mail["kind"], "recovery");
+    assert_eq!(mail["redirect_to"], "https://x.example");
+    let digits = text(&mail, "code");
+    assert!(digits.len() == 6 && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let right = || code("ada@mail.example", &digits);
+    let wrong_kind = verify(&bench, right(), CodeKind::Magiclink).await;
+    assert_eq!(wrong_kind.err(), Some(AccountError::CodeInvalid));
+    let signed_in = verify(&bench, right(), CodeKind::Recovery).await.unwrap();
+    assert_eq!(signed_in.user.id, user.id);
+    assert_eq!(&*signed_in.session.authentication.method, "otp");
+    let again = verify(&bench, right(), CodeKind::Recovery).await;
+    assert_eq!(again.err(), Some(AccountError::CodeInvalid));
+}
+
+#[tokio::test]
+async fn a_link_is_as_good_as_a_code_and_both_grow_old() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let client = Client::default();
+    bench
+        .accounts
+        .recover("ada@mail.example", None, &client)
+        .await
+        .unwrap();
+    let mail = mails(&bench, 1).await.remove(0);
+    let link = Proof::Link(text(&mail, "token_hash"));
+    assert!(verify(&bench, link, CodeKind::Recovery).await.is_ok());
+    bench.pass(61);
+    bench
+        .accounts
+        .recover("ada@mail.example", None, &client)
+        .await
+        .unwrap();
+    let mail = mails(&bench, 2).await.remove(1);
+    bench.pass(3600);
+    let old = code("ada@mail.example", &text(&mail, "code"));
+    let old = verify(&bench, old, CodeKind::Recovery).await;
+    assert_eq!(old.err(), Some(AccountError::CodeInvalid));
+}
+
+#[tokio::test]
+async fn nobody_is_told_whether_an_address_is_known_and_mails_are_not_sent_too_often() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let client = Client::default();
+    for email in [
+        "nobody@mail.example",
+        "ada@mail.example",
+        "ada@mail.example",
+    ] {
+        let asked = bench.accounts.recover(email, None, &client).await;
+        assert_eq!(asked, Ok(()), "{email}");
+    }
+    mails(&bench, 1).await;
+    bench.pass(61);
+    bench
+        .accounts
+        .recover("ada@mail.example", None, &client)
+        .await
+        .unwrap();
+    let mails = mails(&bench, 2).await;
+    assert!(mails.iter().all(|mail| mail["to"] == "ada@mail.example"));
+    let bad = bench.accounts.recover("nonsense", None, &client).await;
+    assert_eq!(bad, Err(AccountError::InvalidEmail));
+}
+
+#[tokio::test]
+async fn codes_cannot_be_guessed_for_long() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let mut answers = Vec::new();
+    for guess in 0..6 {
+        let guess = code("ada@mail.example", &format!("{guess:06}"));
+        answers.push(verify(&bench, guess, CodeKind::Recovery).await.err());
+    }
+    assert!(matches!(answers[5], Some(AccountError::TooMany { .. })));
+}
+
+#[tokio::test]
+async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
+    let bench = Bench::with(|config| config.confirm_email = true).await;
+    let client = Client::default();
+    let sign_up = || {
+        let new = Registration {
+            username: None,
+            email: Some("ada@mail.example".to_owned()),
+            password: secret(PASSWORD),
+            user_metadata: Object::new(),
+        };
+        bench.accounts.sign_up(Api::Supabase, new, &client)
+    };
+    let SignedUp::Unconfirmed(user) = sign_up().await.unwrap() else {
+        panic!("nobody has confirmed anything");
+    };
+    let refused = bench
+        .try_log_in(Api::Token, "ada@mail.example", PASSWORD)
+        .await;
+    assert_eq!(refused.err(), Some(AccountError::EmailNotConfirmed));
+    let mail = mails(&bench, 1).await.remove(0);
+    let link = Proof::Link(text(&mail, "token_hash"));
+    let signed_in = verify(&bench, link, CodeKind::Signup).await.unwrap();
+    assert_eq!(signed_in.user.id, user.id);
+    assert_eq!(signed_in.user.user_metadata["email_verified"], true);
+    assert!(
+        bench
+            .try_log_in(Api::Token, "ada@mail.example", PASSWORD)
+            .await
+            .is_ok()
+    );
+    let SignedUp::Unconfirmed(made_up) = sign_up().await.unwrap() else {
+        panic!("a taken address is not told");
+    };
+    assert_ne!(made_up.id, user.id);
+    assert_eq!(made_up.email, user.email);
+}
+
+#[tokio::test]
+async fn an_address_is_changed_when_the_new_one_is_confirmed() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let mine = who(&bench.log_in(Api::Supabase).await);
+    let client = Client::default();
+    let update = UserUpdate {
+        email: Some("lovelace@mail.example".to_owned()),
+        ..UserUpdate::default()
+    };
+    let changed = bench
+        .accounts
+        .change_user(Api::Supabase, mine, (update, &client))
+        .await;
+    let user = changed.unwrap();
+    assert_eq!(&*user.email.unwrap().0, "ada@mail.example");
+    assert!(user.email_change.is_some());
+    let mail = mails(&bench, 1).await.remove(0);
+    assert_eq!(mail["to"], "lovelace@mail.example");
+    let link = Proof::Link(text(&mail, "token_hash"));
+    let signed_in = verify(&bench, link, CodeKind::EmailChange).await.unwrap();
+    assert_eq!(&*signed_in.user.email.unwrap().0, "lovelace@mail.example");
+    assert!(signed_in.user.email_change.is_none());
+}
+
+#[tokio::test]
+async fn a_code_to_log_in_with_makes_a_user_where_it_may() {
+    let bench = Bench::new().await;
+    let client = Client::default();
+    let ask = |email, create| {
+        bench
+            .accounts
+            .otp((email, None), (create, Object::new()), &client)
+    };
+    ask("eve@mail.example", CreateUser::No).await.unwrap();
+    ask("ada@mail.example", CreateUser::Yes).await.unwrap();
+    let mail = mails(&bench, 1).await.remove(0);
+    assert_eq!(mail["to"], "ada@mail.example");
+    let proof = code("ada@mail.example", &text(&mail, "code"));
+    let signed_in = verify(&bench, proof, CodeKind::Magiclink).await.unwrap();
+    assert!(signed_in.user.email_confirmed_at.is_some());
+    let no_password = bench.try_log_in(Api::Token, "ada@mail.example", "").await;
+    assert_eq!(no_password.err(), Some(AccountError::InvalidCredentials));
+}
+
+#[tokio::test]
+async fn a_new_password_voids_what_was_sent() {
+    let bench = Bench::with(|config| config.mail.resend_after = Duration::ZERO).await;
+    bench.ada().await;
+    let mine = who(&bench.log_in(Api::Supabase).await);
+    let client = Client::default();
+    bench
+        .accounts
+        .recover("ada@mail.example", None, &client)
+        .await
+        .unwrap();
+    let mail = mails(&bench, 1).await.remove(0);
+    let update = UserUpdate {
+        password: Some(secret("battery staple")),
+        ..UserUpdate::default()
+    };
+    let changed = bench
+        .accounts
+        .change_user(Api::Supabase, mine, (update, &client))
+        .await;
+    changed.unwrap();
+    let link = Proof::Link(text(&mail, "token_hash"));
+    let void = verify(&bench, link, CodeKind::Recovery).await;
+    assert_eq!(void.err(), Some(AccountError::CodeInvalid));
+}
