@@ -3,7 +3,9 @@
 mod codes;
 mod file;
 mod jobs;
+mod kill;
 mod keys;
+mod plans;
 mod postgres_alone;
 mod server;
 mod sessions;
