@@ -17,7 +17,7 @@ pub enum Body {
     Empty,
     /// These bytes at once; `None` when they have been given.
     Full(Option<Bytes>),
-    /// What hyper receives from a socket.
+    /// What hyper receives over HTTP/2.
     Incoming(Incoming),
     /// A body of another module: a tap, an event stream, a limit.
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
@@ -29,6 +29,9 @@ pub enum BodyError {
     /// The connection that brings it failed.
     #[error("the sender broke off: {0}")]
     Broken(#[from] hyper::Error),
+    /// The client that sends it left, or framed it badly.
+    #[error("the client broke off: {0}")]
+    Unsent(std::io::Error),
     /// The upstream that sends it broke off or framed it badly.
     #[error("the upstream broke off: {0}")]
     Lost(std::io::Error),
@@ -47,7 +50,7 @@ impl BodyError {
     /// The stable word, for the log.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Broken(_) | Self::Lost(_) => "broken",
+            Self::Broken(_) | Self::Unsent(_) | Self::Lost(_) => "broken",
             Self::TooLarge => "too_large",
             Self::TimedOut => "timed_out",
             Self::Ended => "ended",

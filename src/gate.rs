@@ -17,16 +17,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Extensions, Method, Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
 
 use crate::body::Body;
 use crate::config::{self, Config};
 use crate::config::{Problem, Problems};
+use crate::downstream::Downstream;
 use crate::faces::Call;
 use crate::forward::headers::{self, Forwarding};
 use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
+use crate::http1::link::Link;
 use crate::identity::Caller;
 use crate::identity::assertion::Seal;
 use crate::identity::cache::LocalTokens;
@@ -66,6 +68,18 @@ pub struct Conn {
     pub peer: Peer,
     /// The same, as the upstream is told.
     pub forwarding: Forwarding,
+    /// The connection itself, where it speaks HTTP/1.1.
+    pub link: Option<Rc<Link>>,
+}
+
+impl Conn {
+    /// What a request may ask of it.
+    fn downstream(&self, extensions: &mut Extensions) -> Option<Downstream> {
+        match &self.link {
+            Some(link) => Some(Downstream::Http1(Rc::clone(link))),
+            None => extensions.remove::<OnUpgrade>().map(Downstream::Http2),
+        }
+    }
 }
 
 /// What is left of a request when its head has been read.
@@ -74,7 +88,7 @@ struct Passing<'r> {
     found: &'r Match<'r>,
     parts: Parts,
     body: Body,
-    downstream: Option<OnUpgrade>,
+    downstream: Option<Downstream>,
     offered_bearer: bool,
     /// The token stood in the URL: the answer must stay out of caches, the URL out of `Referer`.
     token_in_query: bool,
@@ -182,7 +196,7 @@ impl Gate {
         busy: Busy,
     ) -> Response<Body> {
         // Taken out first, so that a refusal can still be said over a WebSocket.
-        let downstream = request.extensions_mut().remove::<OnUpgrade>();
+        let downstream = conn.downstream(request.extensions_mut());
         let (mut parts, body) = request.into_parts();
         let mut journal = Journal::begin(conn.desk.book(), busy, &parts.method, parts.version);
         let head = match self.read(&mut parts, conn.peer) {
@@ -246,6 +260,16 @@ impl Gate {
                 response
             }
         }
+    }
+
+    /// Answers a head that could not be read: nothing is known of it but what is wrong with it.
+    pub fn misread(&self, conn: &Conn, refusal: Refusal, busy: Busy) -> Response<Body> {
+        let (parts, ()) = Request::new(()).into_parts();
+        let unknown = Method::from_bytes(b"-").unwrap_or_default();
+        let mut journal = Journal::begin(conn.desk.book(), busy, &unknown, Version::HTTP_11);
+        journal.refused(refusal);
+        let response = self.render(refusal, &parts, &journal.id);
+        journal.tell_with(None, response)
     }
 
     async fn pass(

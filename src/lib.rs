@@ -26,6 +26,8 @@ pub mod request;
 pub mod config;
 pub mod refusal;
 pub mod observe;
+pub mod downstream;
+pub mod http1;
 pub mod wire;
 pub mod body;
 pub mod records;

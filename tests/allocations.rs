@@ -104,6 +104,7 @@ fn a_request_with_a_known_token_allocates_little() {
         desk,
         peer,
         forwarding: Forwarding::from_peer(peer),
+        link: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -19,14 +19,13 @@ use tokio::time::Instant;
 
 use crate::body::{Body, BodyFault, UploadState};
 use crate::config::{Balance, Endpoint, Protocol};
-use crate::forward::http1::Fault;
-use crate::forward::http1::channel::Channel;
-use crate::forward::http1::framing::Framing;
-use crate::forward::http1::head::AnswerHead;
+use crate::forward::http1::head::{self, AnswerHead};
 use crate::forward::http1::reading::{Exchanged, Reading};
 use crate::forward::http1::sending::Sending;
 use crate::forward::pool::{Checkout, OpenError, Pool, Pools, Sender};
 use crate::forward::upstream::{EndpointState, Upstream};
+use crate::http1::Fault;
+use crate::http1::channel::Channel;
 use crate::observe::metrics::Total;
 use crate::refusal::Refusal;
 
@@ -107,13 +106,17 @@ impl Drop for UnderWay {
 }
 
 impl Fetch {
-    /// Sends `request` and waits for the head of its answer.
+    /// Sends `request` and waits for the head of its answer; `hear` is given the interim ones of HTTP/1.1.
     ///
     /// # Errors
     /// `UpstreamUnavailable` when no connection can be had, `UpstreamFailed` when it breaks, `UpstreamTimeout`
     /// when it is silent, and the client's own fault where its body broke first.
-    pub async fn run(self, request: Request<Body>) -> Result<Fetched, Refusal> {
-        let mut outgoing = Outgoing::new(request);
+    pub async fn run(
+        self,
+        request: Request<Body>,
+        hear: &mut dyn FnMut(AnswerHead),
+    ) -> Result<Fetched, Refusal> {
+        let mut outgoing = Outgoing::new(request, hear);
         let mut tried: Vec<usize> = Vec::new();
         let mut stale = 0;
         loop {
@@ -165,7 +168,7 @@ impl Fetch {
 
     /// Whether the request may go again after `miss`: nothing of it was sent; or the server closed a connection
     /// just as it went out, and it is idempotent (RFC 9110 §9.2.2) and has no body.
-    fn judge(&self, miss: &Miss, outgoing: &Outgoing) -> Result<(), Refusal> {
+    fn judge(&self, miss: &Miss, outgoing: &Outgoing<'_>) -> Result<(), Refusal> {
         if let Some(fault) = self.upload.as_ref().and_then(|upload| upload.fault()) {
             return Err(match fault {
                 BodyFault::Broken => Refusal::RequestMalformed,
@@ -196,7 +199,7 @@ impl Fetch {
     async fn exchange(
         &self,
         checkout: Checkout,
-        outgoing: &mut Outgoing,
+        outgoing: &mut Outgoing<'_>,
         endpoint: &Arc<EndpointState>,
     ) -> Result<(Parts, Rest), Miss> {
         let own_host = self.own_host.then_some(&endpoint.config.authority);
@@ -220,19 +223,19 @@ impl Fetch {
     async fn exchange_http1(
         &self,
         mut channel: Box<Channel>,
-        outgoing: &mut Outgoing,
+        outgoing: &mut Outgoing<'_>,
         own_host: Option<&HeaderValue>,
         home: Rc<Pool>,
     ) -> Result<(Parts, Rest), Miss> {
-        let sending = outgoing.as_http1(own_host);
-        let answered = poll_fn(|cx| poll_exchange(cx, &mut channel, sending));
+        let (sending, hear) = outgoing.as_http1(own_host);
+        let answered = poll_fn(|cx| poll_exchange(cx, &mut channel, sending, hear));
         let answer = self
             .first_byte(async { answered.await.map_err(Miss::from) })
             .await?;
         let rest = match answer.status {
             StatusCode::SWITCHING_PROTOCOLS => Rest::Switched(channel),
             _ => {
-                let framing = Framing::of(outgoing.request.method(), &answer)?;
+                let framing = answer.framing(outgoing.request.method())?;
                 let exchanged = Exchanged {
                     keeps_alive: answer.keeps_alive(),
                     channel: *channel,
@@ -331,20 +334,23 @@ struct Progress {
 }
 
 /// A request between tries.
-struct Outgoing {
+struct Outgoing<'h> {
     /// Its head; over HTTP/2 also its body, until it is sent.
     request: Request<Body>,
     /// Its bytes over HTTP/1.1.
     sending: Option<Box<Sending>>,
+    /// Whom interim answers to it are told.
+    hear: &'h mut dyn FnMut(AnswerHead),
     /// It was given away and did not come back.
     lost: bool,
 }
 
-impl Outgoing {
-    fn new(request: Request<Body>) -> Self {
+impl<'h> Outgoing<'h> {
+    fn new(request: Request<Body>, hear: &'h mut dyn FnMut(AnswerHead)) -> Self {
         Self {
             request,
             sending: None,
+            hear,
             lost: false,
         }
     }
@@ -367,7 +373,10 @@ impl Outgoing {
         bodiless && self.request.method().is_idempotent()
     }
 
-    fn as_http1(&mut self, own_host: Option<&HeaderValue>) -> &mut Sending {
+    fn as_http1(
+        &mut self,
+        own_host: Option<&HeaderValue>,
+    ) -> (&mut Sending, &mut dyn FnMut(AnswerHead)) {
         if let Some(host) = own_host {
             self.request.headers_mut().insert(HOST, host.clone());
         }
@@ -376,7 +385,7 @@ impl Outgoing {
             .sending
             .get_or_insert_with(|| Box::new(Sending::new(request)));
         sending.aim(request);
-        sending
+        (sending, self.hear)
     }
 
     /// HTTP/2 has the host in `:authority`, which hyper takes from the URI (RFC 9113 §8.3.1).
@@ -417,12 +426,13 @@ fn poll_exchange(
     cx: &mut Context<'_>,
     channel: &mut Channel,
     sending: &mut Sending,
+    hear: &mut dyn FnMut(AnswerHead),
 ) -> Poll<Result<AnswerHead, Fault>> {
     let sent = sending.poll(cx, &mut channel.wire);
     let answer = match &sent {
         // The client's fault: no answer is waited for, and the upstream gets no end of the body.
         Poll::Ready(Err(Fault::Upload)) => Poll::Pending,
-        _ => channel.poll_head(cx),
+        _ => head::poll_head(cx, channel, hear),
     };
     match (answer, sent) {
         // An upstream that reads no further may have answered before it closed.

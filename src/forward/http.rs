@@ -2,6 +2,7 @@
 //! event stream (by the answer's content type) and a tunnel (by the request's upgrade).
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,13 +14,13 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, HostHeader, OnDisconnect, Protocol};
+use crate::downstream::{Downstream, Hints};
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Stamp};
-use crate::forward::http1::channel::Channel;
+use crate::forward::http1::head::AnswerHead;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, drain};
 use crate::forward::sse;
@@ -27,6 +28,7 @@ use crate::forward::upstream::Upstream;
 use crate::forward::websocket::handshake;
 use crate::forward::websocket::switch::{self, Switch};
 use crate::forward::websocket::tunnel::{self, Side};
+use crate::http1::channel::Channel;
 use crate::identity::assertion::{Assertion, Bound};
 use crate::journal::Journal;
 use crate::observe::Kind;
@@ -39,7 +41,7 @@ use crate::streams::{self, Member, Membership, Streams};
 /// How a route carries: everything about it that is known before a request comes.
 pub struct Carriage {
     upstream: Arc<Upstream>,
-    plan: HeaderPlan,
+    plan: Arc<HeaderPlan>,
     max_body: u64,
     body_timeout: Duration,
     first_byte_timeout: Duration,
@@ -68,8 +70,8 @@ pub struct Exchange<'r> {
     pub parts: &'r mut Parts,
     /// Its body.
     pub body: Body,
-    /// The downstream connection, if it can be switched to another protocol.
-    pub downstream: &'r mut Option<OnUpgrade>,
+    /// The downstream connection, if it can be told more than the answer.
+    pub downstream: &'r mut Option<Downstream>,
     /// The worker's side.
     pub line: Line<'r>,
 }
@@ -102,7 +104,7 @@ impl Carriage {
             language: route.errors.language,
         };
         Self {
-            plan: HeaderPlan::build(route, config),
+            plan: Arc::new(HeaderPlan::build(route, config)),
             max_body: route.max_body,
             body_timeout: config.server.body_timeout,
             first_byte_timeout: route.first_byte_timeout,
@@ -181,9 +183,16 @@ impl Carriage {
             upload: journal.upload.clone(),
             own_host: self.host_header == HostHeader::Upstream,
         };
+        let hints = exchange.downstream.as_ref().and_then(Downstream::hints);
         let fetched = match self.on_disconnect {
-            OnDisconnect::Cancel => fetch.run(request).await?,
-            OnDisconnect::Finish => finish(fetch, request).await?,
+            OnDisconnect::Cancel => {
+                let mut hear = pass_on(&*self.plan, hints);
+                fetch.run(request, &mut hear).await?
+            }
+            OnDisconnect::Finish => {
+                let hear = pass_on(Arc::clone(&self.plan), hints);
+                finish(fetch, request, hear).await?
+            }
         };
         journal.answered(&fetched.endpoint.label);
         match fetched.rest {
@@ -329,7 +338,7 @@ impl Carriage {
         journal.kind = Kind::Websocket;
         let membership = self.join(streams::Kind::Websocket, exchange);
         let switch = Switch {
-            downstream,
+            downstream: downstream.claim(),
             upstream: Side {
                 early: switched.channel.read,
                 io: switched.channel.wire,
@@ -420,13 +429,36 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
     }
 }
 
+/// Passes interim answers on to the client (RFC 9110 §15.2), but for the leave to send a body, which the
+/// gateway gives itself.
+fn pass_on<'p>(
+    plan: impl Deref<Target = HeaderPlan> + 'p,
+    hints: Option<Hints>,
+) -> impl FnMut(AnswerHead) + 'p {
+    move |mut head| {
+        let Some(hints) = hints
+            .as_ref()
+            .filter(|_| head.status != StatusCode::CONTINUE)
+        else {
+            return;
+        };
+        plan.response(&mut head.headers);
+        head.headers.remove(CONTENT_LENGTH);
+        hints.give(head.status, &head.headers);
+    }
+}
+
 /// Runs the fetch as a task of its own: it goes on when the client leaves, and the answer is then read to its
 /// end, so that the upstream's work is not cut off.
-async fn finish(fetch: Fetch, request: Request<Body>) -> Result<Fetched, Refusal> {
+async fn finish(
+    fetch: Fetch,
+    request: Request<Body>,
+    mut hear: impl FnMut(AnswerHead) + 'static,
+) -> Result<Fetched, Refusal> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let idle = fetch.upstream.config.idle_timeout;
     tokio::task::spawn_local(async move {
-        if let Err(Ok(unheard)) = tell.send(fetch.run(request).await)
+        if let Err(Ok(unheard)) = tell.send(fetch.run(request, &mut hear).await)
             && let Rest::Body(source) = unheard.rest
             && let answer = (Answer {
                 head: unheard.head,

@@ -6,7 +6,6 @@
 pub mod connect;
 pub mod fetch;
 pub mod headers;
-pub mod buffers;
 pub mod health;
 pub mod http;
 pub mod http1;

@@ -13,8 +13,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::body::Body;
 use crate::config::{Protocol, Upstream as UpstreamConfig};
 use crate::forward::connect::ConnectError;
-use crate::forward::http1::channel::Channel;
 use crate::forward::upstream::EndpointState;
+use crate::http1::channel::Channel;
 use crate::observe::metrics::{Cells, Total};
 use crate::wire::Wire;
 

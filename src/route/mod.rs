@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, Response};
-use hyper::upgrade::OnUpgrade;
 
 use crate::body::Body;
 use crate::config::{self, Auth, Config, Credentials, Errors, SseReject, WebsocketReject};
+use crate::downstream::Downstream;
 use crate::faces::Face;
 use crate::faces::own::Own;
 use crate::forward::connect::TlsError;
@@ -47,10 +47,6 @@ pub struct Route {
 }
 
 /// Where a route leads.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each route, and the carriage that every request uses is not behind a pointer"
-)]
 pub enum Target {
     /// To an upstream, carried.
     Upstream(Carriage),
@@ -75,7 +71,7 @@ pub struct Refused<'r> {
     /// The client offered `bearer` as subprotocol.
     pub offered_bearer: bool,
     /// The connection, if it can become a WebSocket.
-    pub downstream: Option<OnUpgrade>,
+    pub downstream: Option<Downstream>,
 }
 
 impl Target {
@@ -208,9 +204,10 @@ impl Route {
             if let Ok(response) = offer.accept() {
                 let code = handshake::close_code(refusal, &self.websocket);
                 let (word, mut journal) = (refusal.word(), journal);
+                let client = downstream.claim();
                 journal.settle(Some(head), response.status());
                 tokio::task::spawn_local(async move {
-                    switch::refuse_over(downstream, body, code, word).await;
+                    switch::refuse_over(client, body, code, word).await;
                     drop(journal);
                 });
                 return response;

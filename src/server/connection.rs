@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
@@ -20,8 +20,10 @@ use crate::body::Body;
 use crate::forward::headers::Forwarding;
 use crate::forward::pool::LocalExecutor;
 use crate::gate::Conn;
+use crate::http1::link::Link;
 use crate::request::peer::Peer;
 use crate::server::Worker;
+use crate::server::http1::Session;
 use crate::wire::Wire;
 use crate::wire::vitals::{Verdict, Vitals, Watched};
 
@@ -110,68 +112,69 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
     if *worker.drain.borrow() {
         return;
     }
-    let io = TokioIo::new(Watched::new(wire, Arc::clone(&bed.vitals)));
-    let conn = Rc::new(Conn {
+    let wire = Watched::new(wire, Rc::clone(&bed.vitals));
+    let mut conn = Conn {
         desk: Rc::clone(&worker.desk),
         peer,
         forwarding: Forwarding::from_peer(peer),
-    });
-    let service = {
-        let vitals = Arc::clone(&bed.vitals);
-        let worker = Rc::clone(&worker);
-        service_fn(move |request: Request<Incoming>| {
-            let busy = vitals.begin();
-            let gate = worker.gate();
-            let conn = Rc::clone(&conn);
-            // Boxed: hyper moves the future about, and this one is large.
-            Box::pin(async move {
-                let request = request.map(Body::Incoming);
-                Ok::<_, Infallible>(gate.handle(&conn, request, busy).await)
-            })
-        })
+        link: None,
     };
-    let settings = worker.gate();
-    let server = settings.server();
     match spoken {
         Spoken::Http1 => {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(None)
-                .half_close(false)
-                .max_headers(server.max_headers + 1)
-                .max_buf_size(server.max_header_bytes.max(8192))
-                .serve_connection(io, service)
-                .with_upgrades();
-            drop(settings);
-            drive(pin!(connection), |it| it.graceful_shutdown(), &bed.vitals).await;
+            let link = Link::new(wire);
+            conn.link = Some(Rc::clone(&link));
+            let session = Session {
+                worker,
+                conn,
+                link,
+                vitals: Rc::clone(&bed.vitals),
+            };
+            // It drains by itself.
+            drive(pin!(session.serve()), |_| (), &bed.vitals).await;
         }
-        Spoken::Http2 => {
-            let mut builder = http2::Builder::new(LocalExecutor);
-            builder
-                .timer(TokioTimer::new())
-                .max_concurrent_streams(server.max_concurrent_streams)
-                .max_header_list_size(u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX))
-                // Rapid reset and made-you-reset (CVE-2023-44487, CVE-2025-8671).
-                .max_pending_accept_reset_streams(20)
-                .max_local_error_reset_streams(64)
-                .keep_alive_interval(Duration::from_secs(30))
-                .keep_alive_timeout(Duration::from_secs(20));
-            if server.http2_websocket {
-                builder.enable_connect_protocol();
-            }
-            drop(settings);
-            bed.vitals.set_multiplexed();
-            let connection = builder.serve_connection(io, service);
-            drive(pin!(connection), |it| it.graceful_shutdown(), &bed.vitals).await;
-        }
+        Spoken::Http2 => Box::pin(serve_http2(worker, wire, conn, &bed.vitals)).await,
     }
 }
 
+async fn serve_http2(worker: Rc<Worker>, wire: Watched, conn: Conn, vitals: &Rc<Vitals>) {
+    let settings = worker.gate();
+    let server = settings.server();
+    let mut builder = http2::Builder::new(LocalExecutor);
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(server.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX))
+        // Rapid reset and made-you-reset (CVE-2023-44487, CVE-2025-8671).
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(64)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    if server.http2_websocket {
+        builder.enable_connect_protocol();
+    }
+    drop(settings);
+    vitals.set_multiplexed();
+    let (conn, watch) = (Rc::new(conn), Rc::clone(vitals));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = watch.begin();
+        let gate = worker.gate();
+        let conn = Rc::clone(&conn);
+        // Boxed: hyper moves the future about, and this one is large.
+        Box::pin(async move {
+            let request = request.map(Body::Incoming);
+            Ok::<_, Infallible>(gate.handle(&conn, request, busy).await)
+        })
+    });
+    let connection = builder.serve_connection(TokioIo::new(wire), service);
+    drive(pin!(connection), |it| it.graceful_shutdown(), vitals).await;
+}
+
 /// Runs a connection to its end: the client's, the ward's, or the drain's.
-async fn drive<C, E>(mut connection: Pin<&mut C>, close: impl Fn(Pin<&mut C>), vitals: &Vitals)
-where
-    C: Future<Output = Result<(), E>>,
-{
+async fn drive<C: Future>(
+    mut connection: Pin<&mut C>,
+    close: impl Fn(Pin<&mut C>),
+    vitals: &Vitals,
+) {
     let (mut listens, mut draining) = (false, false);
     poll_fn(|cx| {
         if !listens {
@@ -182,7 +185,7 @@ where
             draining = true;
             close(connection.as_mut());
         }
-        // Errors here are the client's: it left, or spoke no HTTP. hyper has answered what can be.
+        // Errors here are the client's: it left, or spoke no HTTP. What can be answered has been.
         match connection.as_mut().poll(cx) {
             Poll::Ready(_) => Poll::Ready(()),
             Poll::Pending if vitals.verdict() == Verdict::Dead => Poll::Ready(()),

@@ -4,6 +4,7 @@
 mod admin_listener;
 mod background;
 pub mod connection;
+pub mod http1;
 pub mod listener;
 pub mod reload;
 pub mod tls;

@@ -1,13 +1,15 @@
 //! The one socket type, on both sides: TCP, unix or TLS. One type keeps hyper compiled once and lets a
 //! tunnel have its socket back after an upgrade.
-//! `vitals.rs` notes its signs of life.
+//! `vitals.rs` notes its signs of life, `buffers.rs` lends memory for bytes on their way.
 
+pub mod buffers;
 pub mod vitals;
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
@@ -34,6 +36,19 @@ impl Wire {
             Self::Unix(socket) => Pin::new(socket),
             Self::Tls(socket) => Pin::new(&mut **socket),
         }
+    }
+}
+
+impl Wire {
+    /// From here on closing it resets the connection.
+    pub fn reset_on_close(&self) {
+        let linger = Some(std::time::Duration::ZERO);
+        // A socket that is gone already cannot be told, and need not.
+        let _ = match self {
+            Self::Tcp(socket) => SockRef::from(socket).set_linger(linger),
+            Self::Tls(socket) => SockRef::from(socket.get_ref().0).set_linger(linger),
+            Self::Unix(_) => Ok(()),
+        };
     }
 }
 

@@ -1,14 +1,11 @@
 //! Signs of life of the downstream connections of one worker, and the verdict on those that show none: heads
 //! that dribble in, connections that idle, clients that stop reading. The worker makes a round every half
-//! second; a connection has no timer of its own and a request costs it a few plain stores. (hyper's own
-//! header timer costs an allocation and a timer entry for each request, and cannot tell idling from dribbling.)
+//! second; a connection has no timer of its own and a request costs it a few plain stores.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -20,30 +17,29 @@ use crate::wire::Wire;
 
 /// The connections of one worker.
 pub struct Ward {
-    beds: RefCell<Slab<Arc<Vitals>>>,
-    clock: Arc<Ticks>,
+    beds: RefCell<Slab<Rc<Vitals>>>,
+    clock: Rc<Ticks>,
     opened: Instant,
 }
 
 /// Milliseconds since the ward was opened, as of its last round. Never 0, which means "not at all".
 #[derive(Debug)]
-struct Ticks(AtomicU64);
+struct Ticks(Cell<u64>);
 
-/// Signs of life, shared by the socket, the service and the ward. All on one thread; hyper wants its socket
-/// `Send`, hence atomics (relaxed: plain loads and stores).
+/// Signs of life, shared by the socket, the requests and the ward.
 #[derive(Debug)]
 pub struct Vitals {
-    clock: Arc<Ticks>,
+    clock: Rc<Ticks>,
     /// When the first byte after the last answer came; 0: none yet.
-    head_since: AtomicU64,
-    idle_since: AtomicU64,
+    head_since: Cell<u64>,
+    idle_since: Cell<u64>,
     /// Since when the client takes no bytes; 0: it does.
-    stalled_since: AtomicU64,
-    in_flight: AtomicU32,
+    stalled_since: Cell<u64>,
+    in_flight: Cell<u32>,
     /// HTTP/2: bytes between requests are no head, but pings and windows.
-    multiplexed: AtomicBool,
-    verdict: AtomicU8,
-    waker: Mutex<Option<Waker>>,
+    multiplexed: Cell<bool>,
+    verdict: Cell<Verdict>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// What is to become of a connection.
@@ -73,12 +69,12 @@ pub struct Bed {
     ward: Rc<Ward>,
     key: usize,
     /// Its signs of life.
-    pub vitals: Arc<Vitals>,
+    pub vitals: Rc<Vitals>,
 }
 
 /// A request under way; the connection is idle again when the last one is dropped.
 #[derive(Debug)]
-pub struct Busy(Arc<Vitals>);
+pub struct Busy(Rc<Vitals>);
 
 impl Ward {
     /// The time between two rounds: how late a verdict can be.
@@ -88,15 +84,15 @@ impl Ward {
     pub fn open() -> Rc<Self> {
         Rc::new(Self {
             beds: RefCell::default(),
-            clock: Arc::new(Ticks(AtomicU64::new(1))),
+            clock: Rc::new(Ticks(Cell::new(1))),
             opened: Instant::now(),
         })
     }
 
     /// Takes a new connection in.
     pub fn admit(self: &Rc<Self>) -> Bed {
-        let vitals = Arc::new(Vitals::new(Arc::clone(&self.clock)));
-        let key = self.beds.borrow_mut().insert(Arc::clone(&vitals));
+        let vitals = Rc::new(Vitals::new(Rc::clone(&self.clock)));
+        let key = self.beds.borrow_mut().insert(Rc::clone(&vitals));
         Bed {
             ward: Rc::clone(self),
             key,
@@ -109,7 +105,7 @@ impl Ward {
         loop {
             tokio::time::sleep(Self::ROUND).await;
             let now = self.opened.elapsed().as_millis() as u64 + 1;
-            self.clock.0.store(now, Ordering::Relaxed);
+            self.clock.0.set(now);
             let patience = patience();
             for (_, vitals) in self.beds.borrow().iter() {
                 if let Some(verdict) = vitals.verdict_at(now, patience) {
@@ -134,65 +130,63 @@ impl Drop for Bed {
 }
 
 impl Vitals {
-    fn new(clock: Arc<Ticks>) -> Self {
-        let now = clock.0.load(Ordering::Relaxed);
+    fn new(clock: Rc<Ticks>) -> Self {
+        let now = clock.0.get();
         Self {
             clock,
-            head_since: AtomicU64::new(0),
-            idle_since: AtomicU64::new(now),
-            stalled_since: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            multiplexed: AtomicBool::new(false),
-            verdict: AtomicU8::new(Verdict::Live as u8),
-            waker: Mutex::default(),
+            head_since: Cell::new(0),
+            idle_since: Cell::new(now),
+            stalled_since: Cell::new(0),
+            in_flight: Cell::new(0),
+            multiplexed: Cell::new(false),
+            verdict: Cell::new(Verdict::Live),
+            waker: RefCell::default(),
+        }
+    }
+
+    /// A head has begun to arrive.
+    pub fn begin_head(&self) {
+        if self.head_since.get() == 0 && self.in_flight.get() == 0 {
+            self.head_since.set(self.now());
         }
     }
 
     /// A head has arrived whole.
-    pub fn begin(self: &Arc<Self>) -> Busy {
-        self.head_since.store(0, Ordering::Relaxed);
-        let requests = self.in_flight.load(Ordering::Relaxed);
-        self.in_flight.store(requests + 1, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+    pub fn begin(self: &Rc<Self>) -> Busy {
+        self.head_since.set(0);
+        let requests = self.in_flight.get();
+        self.in_flight.set(requests + 1);
+        Busy(Rc::clone(self))
     }
 
     /// The connection speaks HTTP/2. A head that dribbles in there is bounded by the idle time.
     pub fn set_multiplexed(&self) {
-        self.multiplexed.store(true, Ordering::Relaxed);
+        self.multiplexed.set(true);
     }
 
     /// The verdict so far.
     pub fn verdict(&self) -> Verdict {
-        match self.verdict.load(Ordering::Relaxed) {
-            live if live == Verdict::Live as u8 => Verdict::Live,
-            drain if drain == Verdict::Drain as u8 => Verdict::Drain,
-            _ => Verdict::Dead,
-        }
+        self.verdict.get()
     }
 
     /// Asks to be woken when the verdict changes. Once for a task: it keeps its waker.
     pub fn listen(&self, cx: &Context<'_>) {
-        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        *waker = Some(cx.waker().clone());
+        *self.waker.borrow_mut() = Some(cx.waker().clone());
     }
 
     fn judge(&self, verdict: Verdict) {
         if self.verdict() as u8 >= verdict as u8 {
             return;
         }
-        self.verdict.store(verdict as u8, Ordering::Relaxed);
-        let waker = self
-            .waker
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        self.verdict.set(verdict);
+        let waker = self.waker.borrow().clone();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
     fn now(&self) -> u64 {
-        self.clock.0.load(Ordering::Relaxed)
+        self.clock.0.get()
     }
 
     /// What the present silence comes to. An idle HTTP/2 connection is told first, so that no request is
@@ -201,9 +195,8 @@ impl Vitals {
         if self.deadline(patience) <= now {
             return Some(Verdict::Dead);
         }
-        let alone =
-            self.multiplexed.load(Ordering::Relaxed) && self.in_flight.load(Ordering::Relaxed) == 0;
-        let idle = now.saturating_sub(self.idle_since.load(Ordering::Relaxed));
+        let alone = self.multiplexed.get() && self.in_flight.get() == 0;
+        let idle = now.saturating_sub(self.idle_since.get());
         let idle = Duration::from_millis(idle).checked_sub(patience.idle);
         match idle.filter(|_| alone)? {
             over if over >= patience.head => Some(Verdict::Dead),
@@ -214,16 +207,16 @@ impl Vitals {
     /// When the present silence ends the connection, by the ward's clock.
     fn deadline(&self, patience: Patience) -> u64 {
         let after = |since: u64, limit: Duration| since.saturating_add(limit.as_millis() as u64);
-        let stalled = match self.stalled_since.load(Ordering::Relaxed) {
+        let stalled = match self.stalled_since.get() {
             0 => u64::MAX,
             since => after(since, patience.send),
         };
-        if self.in_flight.load(Ordering::Relaxed) > 0 {
+        if self.in_flight.get() > 0 {
             return stalled;
         }
-        let silent = match self.head_since.load(Ordering::Relaxed) {
-            _ if self.multiplexed.load(Ordering::Relaxed) => u64::MAX,
-            0 => after(self.idle_since.load(Ordering::Relaxed), patience.idle),
+        let silent = match self.head_since.get() {
+            _ if self.multiplexed.get() => u64::MAX,
+            0 => after(self.idle_since.get(), patience.idle),
             since => after(since, patience.head),
         };
         silent.min(stalled)
@@ -232,10 +225,10 @@ impl Vitals {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let requests = self.0.in_flight.load(Ordering::Relaxed).saturating_sub(1);
-        self.0.in_flight.store(requests, Ordering::Relaxed);
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.head_since.store(0, Ordering::Relaxed);
+        let requests = self.0.in_flight.get().saturating_sub(1);
+        self.0.in_flight.set(requests);
+        self.0.idle_since.set(self.0.now());
+        self.0.head_since.set(0);
     }
 }
 
@@ -243,21 +236,31 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub struct Watched {
     wire: Wire,
-    vitals: Arc<Vitals>,
+    vitals: Rc<Vitals>,
 }
 
 impl Watched {
     /// Notes what passes over `wire` in `vitals`.
-    pub fn new(wire: Wire, vitals: Arc<Vitals>) -> Self {
+    pub fn new(wire: Wire, vitals: Rc<Vitals>) -> Self {
         Self { wire, vitals }
+    }
+
+    /// The socket alone: nobody notes its signs of life any more.
+    pub fn into_inner(self) -> Wire {
+        self.wire
+    }
+
+    /// From here on closing it resets the connection.
+    pub fn reset_on_close(&self) {
+        self.wire.reset_on_close();
     }
 
     fn wrote(&self, done: bool) {
         let stalled = &self.vitals.stalled_since;
-        match (done, stalled.load(Ordering::Relaxed)) {
+        match (done, stalled.get()) {
             (true, 0) => {}
-            (true, _) => stalled.store(0, Ordering::Relaxed),
-            (false, 0) => stalled.store(self.vitals.now(), Ordering::Relaxed),
+            (true, _) => stalled.set(0),
+            (false, 0) => stalled.set(self.vitals.now()),
             (false, _) => {}
         }
     }
@@ -271,12 +274,8 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let read = Pin::new(&mut this.wire).poll_read(cx, buffer);
-        let vitals = &this.vitals;
-        if read.is_ready()
-            && vitals.in_flight.load(Ordering::Relaxed) == 0
-            && vitals.head_since.load(Ordering::Relaxed) == 0
-        {
-            vitals.head_since.store(vitals.now(), Ordering::Relaxed);
+        if read.is_ready() {
+            this.vitals.begin_head();
         }
         read
     }
@@ -355,7 +354,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_head_that_dribbles_in_ends_after_the_head_time() {
         let bed = Ward::open().admit();
-        bed.vitals.head_since.store(1, Ordering::Relaxed);
+        bed.vitals.head_since.set(1);
         assert_eq!(verdict_after(&bed).await, 15);
     }
 
@@ -373,7 +372,7 @@ mod tests {
     async fn a_client_that_stops_reading_is_given_up() {
         let bed = Ward::open().admit();
         let _busy = bed.vitals.begin();
-        bed.vitals.stalled_since.store(1, Ordering::Relaxed);
+        bed.vitals.stalled_since.set(1);
         assert_eq!(verdict_after(&bed).await, 60);
     }
 
@@ -381,7 +380,7 @@ mod tests {
     async fn over_http2_bytes_between_requests_are_no_head_and_an_idle_client_is_told_first() {
         let bed = Ward::open().admit();
         bed.vitals.set_multiplexed();
-        bed.vitals.head_since.store(1, Ordering::Relaxed);
+        bed.vitals.head_since.set(1);
         assert_eq!(verdict_after(&bed).await, 75);
         assert_eq!(bed.vitals.verdict(), Verdict::Drain);
         let now = 1000 * (75 + 15) + 1;

@@ -10,6 +10,7 @@ mod config;
 mod documents;
 mod downstream;
 mod framing;
+mod http1;
 mod layers;
 mod leaving;
 mod lifecycle;

@@ -1,13 +1,17 @@
 //! Heads as bytes: a request's written, an answer's read (RFC 9112 §2-5).
 
 use std::mem::MaybeUninit;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, StatusCode, Version};
 
 use crate::body::Body;
-use crate::forward::http1::Fault;
+use crate::http1::Fault;
+use crate::http1::channel::Channel;
+use crate::http1::fields::{self, fields_of, write_line, write_number};
+use crate::http1::framing::Framing;
 
 /// How the length of a request's body is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,22 +50,21 @@ pub fn write(out: &mut Vec<u8>, request: &Request<Body>, announced: Announced) {
         if name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
             continue;
         }
-        line(out, name.as_str(), value.as_bytes());
+        write_line(out, name.as_str(), value.as_bytes());
     }
     match announced {
-        Announced::Chunked => line(out, "transfer-encoding", b"chunked"),
-        Announced::Length(length) => line(out, "content-length", length.to_string().as_bytes()),
+        Announced::Chunked => write_line(out, "transfer-encoding", b"chunked"),
+        Announced::Length(length) => {
+            out.extend_from_slice(b"content-length: ");
+            write_number(out, length);
+            out.extend_from_slice(b"\r\n");
+        }
         // RFC 9110 §8.6: where a body would have a meaning, its absence is said.
-        Announced::Nothing if expects_body(request.method()) => line(out, "content-length", b"0"),
+        Announced::Nothing if expects_body(request.method()) => {
+            write_line(out, "content-length", b"0");
+        }
         Announced::Nothing => {}
     }
-    out.extend_from_slice(b"\r\n");
-}
-
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -99,34 +102,65 @@ pub fn read(bytes: &Bytes) -> Result<Option<(AnswerHead, usize)>, Fault> {
     )))
 }
 
-/// The fields as a map whose values are views of `bytes`.
-pub fn fields_of(fields: &[httparse::Header<'_>], bytes: &Bytes) -> Result<HeaderMap, Fault> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + SPARE_FIELDS);
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let name = name.map_err(|_| httparse::Error::HeaderName)?;
-        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value));
-        headers.append(name, value.map_err(|_| httparse::Error::HeaderValue)?);
+impl AnswerHead {
+    /// Whether the connection outlives the answer.
+    pub fn keeps_alive(&self) -> bool {
+        fields::keeps_alive(self.version, &self.headers)
     }
-    Ok(headers)
+
+    /// How the body is framed that answers `method`.
+    ///
+    /// # Errors
+    /// When that can be told in two ways.
+    pub fn framing(&self, method: &Method) -> Result<Framing, Fault> {
+        let stated = Framing::stated(self.version, &self.headers)?;
+        let bodiless = *method == Method::HEAD
+            || self.status.is_informational()
+            || self.status == StatusCode::NO_CONTENT
+            || self.status == StatusCode::NOT_MODIFIED;
+        Ok(match bodiless {
+            true => Framing::Length(0),
+            false => stated.unwrap_or(Framing::Close),
+        })
+    }
+
+    /// Whether another head follows it (RFC 9110 §15.2).
+    fn is_interim(&self) -> bool {
+        self.status.is_informational() && self.status != StatusCode::SWITCHING_PROTOCOLS
+    }
 }
 
-impl AnswerHead {
-    /// Whether the connection outlives the answer (RFC 9112 §9.3).
-    pub fn keeps_alive(&self) -> bool {
-        let says = |option: &[u8]| {
-            let lines = self.headers.get_all(CONNECTION).iter();
-            let mut options = lines.flat_map(|line| line.as_bytes().split(|&byte| byte == b','));
-            options.any(|said| said.trim_ascii().eq_ignore_ascii_case(option))
-        };
-        match self.version {
-            Version::HTTP_11 => !says(b"close"),
-            _ => says(b"keep-alive") && !says(b"close"),
+/// Reads the head of the final answer; `hear` is given the interim ones.
+///
+/// # Errors
+/// When it is no HTTP/1 answer, is too large, or the connection ends before it does.
+pub fn poll_head(
+    cx: &mut Context<'_>,
+    channel: &mut Channel,
+    hear: &mut dyn FnMut(AnswerHead),
+) -> Poll<Result<AnswerHead, Fault>> {
+    loop {
+        while !channel.read.is_empty() {
+            let Some((head, length)) = read(&channel.read)? else {
+                break;
+            };
+            if length > LARGEST_HEAD {
+                return Poll::Ready(Err(Fault::HeadTooLarge));
+            }
+            channel.read = channel.read.slice(length..);
+            match head.is_interim() {
+                true => hear(head),
+                false => return Poll::Ready(Ok(head)),
+            }
         }
+        if channel.read.len() > LARGEST_HEAD {
+            return Poll::Ready(Err(Fault::HeadTooLarge));
+        }
+        ready!(channel.poll_more(cx))?;
     }
 }
 
 /// More fields than this in an answer are an error.
 const MOST_FIELDS: usize = 128;
-/// Room for what is added on the way to the client.
-const SPARE_FIELDS: usize = 8;
+/// The head of an answer; an upstream that sends more is not answering.
+const LARGEST_HEAD: usize = 64 * 1024;

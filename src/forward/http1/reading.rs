@@ -1,19 +1,17 @@
 //! An answer's body, read from the socket as it is asked for. Sends the rest of the request's body meanwhile.
 //! Gives its connection back when both have come to their end and the connection may live on.
 
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio_util::io::poll_read_buf;
 
-use crate::forward::http1::Fault;
-use crate::forward::http1::channel::Channel;
-use crate::forward::http1::framing::{Framing, Piece};
 use crate::forward::http1::sending::Sending;
 use crate::forward::pool::Pool;
+use crate::http1::Fault;
+use crate::http1::channel::Channel;
+use crate::http1::framing::{Framing, Piece};
 
 /// The body of an answer.
 pub struct Reading {
@@ -24,8 +22,6 @@ pub struct Reading {
     sending: Option<Box<Sending>>,
     keeps_alive: bool,
     home: Rc<Pool>,
-    /// The last read filled its buffer: the next goes into a large one of its own, without a copy.
-    bulk: bool,
     /// What went wrong, and is still to be told.
     fault: Option<Fault>,
 }
@@ -51,7 +47,6 @@ impl Reading {
             sending: exchanged.sending,
             keeps_alive: exchanged.keeps_alive,
             home: exchanged.home,
-            bulk: false,
             fault: None,
         };
         reading.settle();
@@ -65,10 +60,7 @@ impl Reading {
 
     /// How much is to come, where that is known.
     pub fn size_hint(&self) -> SizeHint {
-        match &self.framing {
-            Framing::Length(left) => SizeHint::with_exact(*left),
-            Framing::Chunked(_) | Framing::Close => SizeHint::default(),
-        }
+        self.framing.size_hint()
     }
 
     /// The next frame.
@@ -131,22 +123,10 @@ impl Reading {
     }
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        let Some(channel) = &mut self.channel else {
-            return Poll::Ready(Err(Fault::Cut));
-        };
-        if !self.bulk {
-            ready!(channel.poll_more(cx))?;
-            self.bulk = channel.read.len() >= crate::forward::buffers::SIZE;
-            return Poll::Ready(Ok(()));
+        match &mut self.channel {
+            Some(channel) => channel.poll_body(cx),
+            None => Poll::Ready(Err(Fault::Cut)),
         }
-        let mut large = BytesMut::with_capacity(LARGE);
-        let size = ready!(poll_read_buf(Pin::new(&mut channel.wire), cx, &mut large))?;
-        if size == 0 {
-            return Poll::Ready(Err(Fault::Cut));
-        }
-        self.bulk = size >= LARGE / 4;
-        channel.read = large.freeze();
-        Poll::Ready(Ok(()))
     }
 
     /// Gives the connection back as soon as nothing is to come on it. Bytes behind the end are nobody's:
@@ -163,6 +143,3 @@ impl Reading {
         }
     }
 }
-
-/// A read in the middle of a large body.
-const LARGE: usize = 64 * 1024;

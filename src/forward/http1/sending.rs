@@ -12,8 +12,9 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
 
 use crate::body::Body;
-use crate::forward::http1::Fault;
 use crate::forward::http1::head::{self, Announced};
+use crate::http1::Fault;
+use crate::http1::fields::write_line;
 use crate::wire::Wire;
 
 /// A request that is being sent.
@@ -161,10 +162,7 @@ impl Sending {
         }
         let mut end = b"0\r\n".to_vec();
         for (name, value) in trailers {
-            end.extend_from_slice(name.as_str().as_bytes());
-            end.extend_from_slice(b": ");
-            end.extend_from_slice(value.as_bytes());
-            end.extend_from_slice(b"\r\n");
+            write_line(&mut end, name.as_str(), value.as_bytes());
         }
         end.extend_from_slice(b"\r\n");
         self.queue.push_back(end.into());

@@ -12,12 +12,12 @@ use std::rc::Rc;
 use http::{HeaderMap, Method, StatusCode};
 use tokio::net::UnixStream;
 
-use super::Fault;
-use super::channel::Channel;
-use super::framing::Framing;
+use super::head::{self, AnswerHead};
 use super::reading::{Exchanged, Reading};
 use super::sending::Sending;
 use crate::forward::pool::Pool;
+use crate::http1::Fault;
+use crate::http1::channel::Channel;
 use crate::wire::Wire;
 
 /// An answer, whole.
@@ -35,6 +35,11 @@ fn connection() -> (Channel, UnixStream) {
     (Channel::new(Wire::Unix(ours)), theirs)
 }
 
+/// Reads the head of the final answer.
+async fn read_head(channel: &mut Channel) -> Result<AnswerHead, Fault> {
+    poll_fn(|cx| head::poll_head(cx, channel, &mut |_| ())).await
+}
+
 /// Reads a head; the body is still to be read.
 async fn begin(
     mut channel: Channel,
@@ -42,8 +47,8 @@ async fn begin(
     sending: Option<Box<Sending>>,
     home: &Rc<Pool>,
 ) -> Result<(Answer, Reading), Fault> {
-    let head = poll_fn(|cx| channel.poll_head(cx)).await?;
-    let framing = Framing::of(method, &head)?;
+    let head = read_head(&mut channel).await?;
+    let framing = head.framing(method)?;
     let exchanged = Exchanged {
         keeps_alive: head.keeps_alive(),
         channel,

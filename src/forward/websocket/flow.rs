@@ -7,9 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::forward::buffers::Buffer;
 use crate::forward::websocket::frames::{Close, Follower, Standing};
 use crate::forward::websocket::pongs::{Pongs, Verdict};
+use crate::wire::buffers::Buffer;
 
 /// One direction.
 #[derive(Debug)]

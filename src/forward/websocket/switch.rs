@@ -4,23 +4,21 @@
 use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use crate::body::Body;
+use crate::downstream::{Claim, Switched};
 use crate::forward::websocket::refuse;
 use crate::forward::websocket::tunnel::{Plan, Side, tunnel};
 use crate::journal::Journal;
 use crate::request::upgrade::{Handshake, Upgrade};
 use crate::streams::Membership;
 use crate::wire::Wire;
-use crate::wire::vitals::Watched;
 
 /// Two connections that are about to become one tunnel.
 pub struct Switch {
     /// The client's.
-    pub downstream: OnUpgrade,
+    pub downstream: Claim,
     /// The service's.
     pub upstream: Side<Wire>,
     /// The stream's place in the registry.
@@ -87,37 +85,24 @@ pub fn answer<B>(upstream: Response<B>, upgrade: &Upgrade, bearer_offered: bool)
 impl Switch {
     /// Runs the tunnel to its end, and tells the journal.
     pub async fn run(self, mut journal: Journal) {
-        let Ok(client) = self.downstream.await else {
+        let Some(client) = self.downstream.switched().await else {
             journal.ending().set(Some("handshake_failed"));
             return;
         };
         let upstream = self.upstream;
-        // The socket itself where there is one: a tunnel through hyper's wrapper would cost a box and a
-        // buffer for as long as it lives.
-        let carried = match client.downcast::<TokioIo<Watched>>() {
-            Ok(parts) => {
-                let client = side(parts.io.into_inner(), &parts.read_buf);
-                carry(client, upstream, self.membership, self.plan).await
+        let carried = match client {
+            Switched::Socket(io, early) => {
+                carry(Side { io, early }, upstream, self.membership, self.plan).await
             }
-            Err(client) => {
-                let client = Side {
-                    io: TokioIo::new(client),
-                    early: Bytes::new(),
-                };
-                carry(client, upstream, self.membership, self.plan).await
+            Switched::Stream(io) => {
+                let early = Bytes::new();
+                carry(Side { io, early }, upstream, self.membership, self.plan).await
             }
         };
         journal.ending().set(Some(carried.word));
         journal.bytes_in = carried.from_client;
         journal.bytes_out = carried.from_upstream;
     }
-}
-
-/// What hyper had read ahead is copied out of its buffer, even where that is nothing: the empty remainder of a
-/// buffer keeps all its 8 KiB alive, for as long as the tunnel lives.
-fn side<T>(io: T, read_ahead: &[u8]) -> Side<T> {
-    let early = Bytes::copy_from_slice(read_ahead);
-    Side { io, early }
 }
 
 struct Carry {
@@ -176,14 +161,16 @@ where
 }
 
 /// Says no over an accepted handshake.
-pub async fn refuse_over(downstream: OnUpgrade, body: String, code: u16, word: &'static str) {
-    let Ok(client) = downstream.await else {
-        return;
-    };
+pub async fn refuse_over(client: Claim, body: String, code: u16, word: &'static str) {
     let reason = refuse::Reason {
         body: &body,
         code,
         word,
     };
-    refuse::refuse(TokioIo::new(client), reason).await;
+    match client.switched().await {
+        // What the client has said already is thrown away like all that it says.
+        Some(Switched::Socket(io, _)) => refuse::refuse(io, reason).await,
+        Some(Switched::Stream(io)) => refuse::refuse(io, reason).await,
+        None => {}
+    }
 }

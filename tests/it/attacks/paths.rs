@@ -55,28 +55,20 @@ async fn a_path_that_could_be_read_in_two_ways_goes_nowhere() {
 }
 
 #[tokio::test]
-async fn a_fragment_is_cut_before_anything_is_decided() {
-    // The http crate cuts `#…` off a target, so that it can be neither seen nor refused: what is decided on
-    // is what is left, and that is what goes on.
+async fn a_fragment_is_refused() {
+    // Whoever stands before us may have taken it for a part of the path; what would be sent on has none.
     let siege = Siege::lay().await;
-    for (target, status, line) in [
-        ("/api/x#/open/x", 401, None),
-        ("/api/x?a=1#/open", 401, None),
-        ("/open/x#/../api", 200, Some("GET /open/x HTTP/1.1")),
-        (
-            "/open/x?a=b#token=evil",
-            200,
-            Some("GET /open/x?a=b HTTP/1.1"),
-        ),
+    for target in [
+        "/api/x#/open/x",
+        "/api/x?a=1#/open",
+        "/open/x#/../api",
+        "/open/x?a=b#token=evil",
+        "/open/x#",
+        "http://here/open/x#y",
     ] {
-        let answer = siege.strike(get(target, "")).await.unwrap();
-        assert!(
-            answer.status() == status || answer.status() == 400,
-            "{target}"
-        );
-        let got = siege.take().await;
-        let line = line.filter(|_| answer.status() == 200);
-        assert_eq!(got.first().map(|(head, _)| head.line()), line, "{target}");
+        siege
+            .hold(&[(target, get(target, ""), "400 path_unsafe")])
+            .await;
     }
 }
 
@@ -144,7 +136,7 @@ async fn what_is_decided_on_is_what_is_sent() {
         ("/open/%61%2D%e4%bd%a0", "/open/a-%E4%BD%A0"),
         ("/open/%252e%252e/x", "/open/%252e%252e/x"),
         (
-            "/open/x?a=%2e%2e/%2f&b=//..;c#",
+            "/open/x?a=%2e%2e/%2f&b=//..;c",
             "/open/x?a=%2e%2e/%2f&b=//..;c",
         ),
         ("/open/x?", "/open/x?"),

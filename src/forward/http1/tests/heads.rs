@@ -2,7 +2,6 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::forward::http1::head;
 
 fn read(bytes: &str) -> Result<Option<(head::AnswerHead, usize)>, Fault> {
     head::read(&Bytes::copy_from_slice(bytes.as_bytes()))
@@ -84,13 +83,10 @@ fn a_connection_lives_on_only_if_the_answer_says_so() {
 /// What comes of the first head on a connection that brings `bytes` and is closed.
 async fn first_head(bytes: Vec<u8>) -> Result<head::AnswerHead, Fault> {
     let (mut channel, mut theirs) = connection();
-    let (head, ()) = tokio::join!(
-        async move { poll_fn(|cx| channel.poll_head(cx)).await },
-        async move {
-            // It may have been given up before the end.
-            let _ = theirs.write_all(&bytes).await;
-        }
-    );
+    let (head, ()) = tokio::join!(async move { read_head(&mut channel).await }, async move {
+        // It may have been given up before the end.
+        let _ = theirs.write_all(&bytes).await;
+    });
     head
 }
 
@@ -106,11 +102,17 @@ async fn a_head_of_more_than_64_kib_is_refused() {
 }
 
 #[tokio::test]
-async fn interim_answers_are_passed_over() {
+async fn interim_answers_are_told_and_passed_over() {
     let final_one = "HTTP/1.1 201 Created\r\n\r\n";
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n";
-    let head = first_head(format!("{interim}{final_one}").into()).await;
+    let (mut channel, mut theirs) = connection();
+    let bytes = format!("{interim}{final_one}");
+    theirs.write_all(bytes.as_bytes()).await.unwrap();
+    let mut told = Vec::new();
+    let mut hear = |head: AnswerHead| told.push((head.status.as_u16(), head.headers.len()));
+    let head = poll_fn(|cx| head::poll_head(cx, &mut channel, &mut hear)).await;
     let head = head.unwrap();
+    assert_eq!(told, [(100, 0), (103, 1)]);
     assert_eq!((head.status, head.headers.len()), (StatusCode::CREATED, 0));
     let head = first_head(interim.into()).await;
     assert!(matches!(head, Err(Fault::Cut)));

@@ -1,12 +1,12 @@
-//! Where an answer's body ends (RFC 9112 §6.3), and the chunks that it comes in (§7.1). Pure: takes bytes,
+//! Where a message's body ends (RFC 9112 §6.3), and the chunks that it comes in (§7.1). Pure: takes bytes,
 //! gives bytes.
 
 use bytes::{Buf, Bytes};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, Version};
+use http_body::SizeHint;
 
-use crate::forward::http1::Fault;
-use crate::forward::http1::head::{self, AnswerHead};
+use crate::http1::{Fault, fields};
 
 /// What is still to come of a body.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub enum Framing {
     Length(u64),
     /// Chunks, and trailers behind them.
     Chunked(Chunks),
-    /// Everything until the connection is closed.
+    /// Everything until the connection is closed: answers only.
     Close,
 }
 
@@ -33,29 +33,26 @@ pub enum Piece {
 }
 
 impl Framing {
-    /// How the answer to `method` is framed.
+    /// How the head frames what follows it; `None`: it says nothing of that.
     ///
     /// # Errors
     /// When that can be told in two ways: two lengths, a length beside an encoding, another encoding.
-    pub fn of(method: &Method, head: &AnswerHead) -> Result<Self, Fault> {
-        let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-        let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    pub fn stated(version: Version, headers: &HeaderMap) -> Result<Option<Self>, Fault> {
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
         let framing = match (lengths.next(), codings.next()) {
-            (None, None) => Self::Close,
+            (None, None) => return Ok(None),
             (Some(length), None) => {
                 let digits = length.as_bytes();
                 let plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
                 let length = length.to_str().ok().filter(|_| plain);
-                Self::Length(
-                    length
-                        .and_then(|length| length.parse().ok())
-                        .ok_or(Fault::Length)?,
-                )
+                let length = length.and_then(|length| length.parse().ok());
+                Self::Length(length.ok_or(Fault::Length)?)
             }
             (None, Some(coding)) => {
                 let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-                // An HTTP/1.0 server knows no chunks: somebody else wrote that field (§6.1).
-                if !chunked || head.version != Version::HTTP_11 {
+                // HTTP/1.0 knows no chunks: somebody else wrote that field (§6.1).
+                if !chunked || version != Version::HTTP_11 {
                     return Err(Fault::Length);
                 }
                 Self::Chunked(Chunks::default())
@@ -65,11 +62,15 @@ impl Framing {
         if lengths.next().is_some() || codings.next().is_some() {
             return Err(Fault::Length);
         }
-        let bodiless = *method == Method::HEAD
-            || head.status.is_informational()
-            || head.status == StatusCode::NO_CONTENT
-            || head.status == StatusCode::NOT_MODIFIED;
-        Ok(if bodiless { Self::Length(0) } else { framing })
+        Ok(Some(framing))
+    }
+
+    /// How much is to come, where that is known.
+    pub fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Length(left) => SizeHint::with_exact(*left),
+            Self::Chunked(_) | Self::Close => SizeHint::default(),
+        }
     }
 
     /// Whether nothing is to come.
@@ -156,7 +157,7 @@ impl Chunks {
     }
 
     /// One byte between the data: strict, since a line that two readers end at different places is how
-    /// an answer is smuggled (bare LF, signs, CR in an extension, an overflowing size).
+    /// a message is smuggled (bare LF, signs, CR in an extension, an overflowing size).
     fn step(&mut self, byte: u8) -> Result<(), Fault> {
         self.seen += 1;
         if self.seen > LONGEST_SIZE_LINE || self.extensions >= LARGEST_EXTENSIONS {
@@ -218,7 +219,7 @@ fn read_trailers(bytes: Bytes) -> Result<Piece, Fault> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     match httparse::parse_headers(&bytes, &mut fields)? {
         httparse::Status::Complete((_, fields)) => {
-            Ok(Piece::Trailers(head::fields_of(fields, &bytes)?))
+            Ok(Piece::Trailers(fields::fields_of(fields, &bytes)?))
         }
         httparse::Status::Partial => Err(Fault::Chunk),
     }

@@ -1,0 +1,3 @@
+//! What both sides of HTTP/1.1 share, by tables.
+
+mod framing;
