@@ -59,41 +59,12 @@ impl Session {
 
     async fn run(&self) -> Result<(), End> {
         loop {
-            let mut reader = Reader::default();
-            let asked = poll_fn(|cx| self.poll_request(cx, &mut reader)).await;
+            let mut reader = Reader::within(self.limits());
+            let asked = poll_fn(|cx| poll_request(cx, &self.link, &self.vitals, &mut reader)).await;
             match asked {
                 Some(Ok(asked)) => self.exchange(asked).await?,
                 Some(Err(refusal)) => return Err(self.refuse(refusal).await),
                 None => return Err(End::Silent),
-            }
-        }
-    }
-
-    /// The next request; `None` when none comes any more.
-    fn poll_request(
-        &self,
-        cx: &mut Context<'_>,
-        reader: &mut Reader,
-    ) -> Poll<Option<Result<Asked, Refusal>>> {
-        loop {
-            let taken = self.link.with_read(|read| {
-                if read.is_empty() {
-                    return Ok(None);
-                }
-                reader.take(read, self.limits())
-            });
-            if let Some(told) = taken.transpose() {
-                return Poll::Ready(Some(told));
-            }
-            let silent = self.link.with_read(|read| read.is_empty());
-            if silent && self.vitals.verdict() != Verdict::Live {
-                return Poll::Ready(None);
-            }
-            if !silent {
-                self.vitals.begin_head();
-            }
-            if ready!(self.link.poll_more(cx)).is_err() {
-                return Poll::Ready(None);
             }
         }
     }
@@ -198,6 +169,29 @@ impl Session {
         match self.answer(response, manner).await {
             Err(end) => end,
             Ok(()) => End::Goodbye,
+        }
+    }
+}
+
+/// The next request; `None` when none comes any more.
+fn poll_request(
+    cx: &mut Context<'_>,
+    link: &Link,
+    vitals: &Vitals,
+    reader: &mut Reader,
+) -> Poll<Option<Result<Asked, Refusal>>> {
+    loop {
+        let taken = link.with_read(|read| reader.take(read));
+        if let Some(told) = taken.transpose() {
+            return Poll::Ready(Some(told));
+        }
+        if link.with_read(|read| !read.is_empty()) {
+            vitals.begin_head();
+        } else if vitals.verdict() != Verdict::Live {
+            return Poll::Ready(None);
+        }
+        if ready!(link.poll_more(cx)).is_err() {
+            return Poll::Ready(None);
         }
     }
 }

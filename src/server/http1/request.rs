@@ -77,29 +77,36 @@ pub struct Limits {
     pub fields: usize,
 }
 
-/// Reads heads as their bytes come.
-#[derive(Debug, Default)]
+/// Reads a head as its bytes come.
+#[derive(Debug)]
 pub struct Reader {
+    limits: Limits,
     /// So many bytes have been looked at, and there was no whole head in them.
     seen: usize,
 }
 
 impl Reader {
+    /// For the next head.
+    pub fn within(limits: Limits) -> Self {
+        Self { limits, seen: 0 }
+    }
+
     /// Takes the first head out of `read`; `None` while it is not whole.
     ///
     /// # Errors
     /// When it is no HTTP/1.0 or 1.1, can be read in two ways, or is too large.
-    pub fn take(&mut self, read: &mut Bytes, limits: Limits) -> Result<Option<Asked>, Refusal> {
+    pub fn take(&mut self, read: &mut Bytes) -> Result<Option<Asked>, Refusal> {
         if !self.may_be_whole(read) {
-            return self.wait(read, limits);
+            return self.wait(read);
         }
+        let limits = self.limits;
         let mut few = [const { MaybeUninit::uninit() }; FEW];
         let parsed = match limits.fields < FEW {
             true => parse(read, &mut few[..=limits.fields]),
             false => parse(read, &mut vec![MaybeUninit::uninit(); limits.fields + 1]),
         };
         let Some((asked, length)) = parsed? else {
-            return self.wait(read, limits);
+            return self.wait(read);
         };
         self.seen = 0;
         // What is empty holds no memory of the head that was there.
@@ -119,9 +126,9 @@ impl Reader {
         }
     }
 
-    fn wait(&mut self, read: &Bytes, limits: Limits) -> Result<Option<Asked>, Refusal> {
+    fn wait(&mut self, read: &Bytes) -> Result<Option<Asked>, Refusal> {
         self.seen = read.len();
-        if read.len() <= limits.bytes {
+        if read.len() <= self.limits.bytes {
             return Ok(None);
         }
         Err(match memchr::memchr(b'\n', read) {
