@@ -105,7 +105,7 @@ impl Gate {
         let all = [&config.routes[..], &config.own].concat();
         let router = Router::build(&all)
             .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
-        let verifier = Verifier::build(&config, &resources.jwks, resources.clock.clone())
+        let verifier = Verifier::build(&config, resources.key_sources(), resources.clock.clone())
             .map_err(|error| blame.one(&error))?;
         let seal = seal(&config, resources)
             .map_err(|(line, error)| blame.all([(line, error.to_string(), MEND_KEY.to_owned())]))?;
@@ -364,12 +364,10 @@ impl Gate {
         };
         let caller = match member.permit.identity() {
             None => Ok(member.permit.caller().clone()),
-            Some(identity) => {
-                let token = identity.token.expose();
-                self.verifier
-                    .judge_for(token, route.issuers())
-                    .map(Caller::Known)
-            }
+            Some(identity) => self
+                .verifier
+                .review(identity, route.issuers())
+                .map(Caller::Known),
         };
         match caller.and_then(|caller| route.policy.review(&caller)) {
             Ok(()) => Verdict::Keep,

@@ -11,11 +11,14 @@ use crate::forward::http::Line;
 use crate::forward::pool::Pools;
 use crate::forward::upstream::Upstreams;
 use crate::identity::cache::LocalTokens;
+use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
+use crate::identity::sessions::OwnSessions;
 use crate::journal::Book;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
+use crate::state::Revocations;
 use crate::streams::Streams;
 
 /// What outlives a configuration: handed to every gate that is built.
@@ -28,6 +31,10 @@ pub struct Resources {
     pub upstreams: Upstreams,
     /// Fetched keys.
     pub jwks: JwksSources,
+    /// What ended lately.
+    pub revocations: Arc<Revocations>,
+    /// The gateway's own sessions and keys; `None`: it has none, or they are not opened.
+    pub own: Option<Arc<OwnSessions>>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Access and audit lines.
@@ -37,29 +44,45 @@ pub struct Resources {
 }
 
 impl Resources {
-    /// Resources for the workers that `config` asks for.
-    pub fn new(config: &Config, jwks: JwksSources, sink: Sink, clock: Clock) -> Arc<Self> {
-        Arc::new(Self {
-            streams: Streams::new(config.server.workers, clock.clone()),
+    /// Resources for the workers that `config` asks for, without accounts.
+    pub fn new(config: &Config, jwks: JwksSources, sink: Sink, clock: Clock) -> Self {
+        let revocations = Revocations::new();
+        Self {
+            streams: Streams::heeding(&revocations, config.server.workers, clock.clone()),
+            revocations,
+            own: None,
             upstreams: Upstreams::default(),
             jwks,
             metrics: Metrics::new(config.server.workers),
             sink,
             board: Board::default(),
             clock,
-        })
+        }
     }
 
     /// Resources that fetch nothing and tell nobody: for `check`, `explain` and tests.
     pub fn offline(clock: Clock) -> Self {
+        let revocations = Revocations::new();
         Self {
-            streams: Streams::new(1, clock.clone()),
+            streams: Streams::heeding(&revocations, 1, clock.clone()),
+            revocations,
+            own: None,
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),
             metrics: Metrics::new(1),
             sink: Sink::silent(),
             board: Board::default(),
             clock,
+        }
+    }
+}
+
+impl Resources {
+    /// Where the keys are that no configuration holds.
+    pub fn key_sources(&self) -> KeySources<'_> {
+        KeySources {
+            jwks: &self.jwks,
+            own: self.own.as_ref(),
         }
     }
 }

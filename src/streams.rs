@@ -18,11 +18,14 @@ use tokio::time::Sleep;
 use crate::clock::{Clock, UnixSeconds};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::state::{Notice, Revocations, Standing};
 
 /// The live streams of the whole process.
 pub struct Streams {
     shards: Box<[Mutex<Shard>]>,
     clock: Clock,
+    /// What ended lately: a stream may only now begin whose session ended while its request was under way.
+    revocations: Arc<Revocations>,
 }
 
 /// One live stream: who was let in, and where to, so that a reload can judge it again.
@@ -131,6 +134,13 @@ struct Nap {
     sleep: Pin<Box<Sleep>>,
 }
 
+impl Member {
+    /// Whose session it belongs to, where it is one of the gateway's own.
+    fn standing(&self) -> Option<&Standing> {
+        self.permit.identity()?.standing.as_ref()
+    }
+}
+
 impl Kind {
     /// The metric's label.
     pub fn word(self) -> &'static str {
@@ -174,8 +184,24 @@ impl Outcome {
 impl Streams {
     /// An empty registry with a shard for each of `workers`.
     pub fn new(workers: usize, clock: Clock) -> Arc<Self> {
+        Self::heeding(&Revocations::new(), workers, clock)
+    }
+
+    /// The same, where the streams of a session end with it.
+    pub fn heeding(revocations: &Arc<Revocations>, workers: usize, clock: Clock) -> Arc<Self> {
         let shards = (0..workers.max(1)).map(|_| Mutex::default()).collect();
-        Arc::new(Self { shards, clock })
+        let streams = Arc::new(Self {
+            shards,
+            clock,
+            revocations: Arc::clone(revocations),
+        });
+        let listening = Arc::downgrade(&streams);
+        revocations.subscribe(move |notice| {
+            if let Some(streams) = listening.upgrade() {
+                streams.end_by(notice);
+            }
+        });
+        streams
     }
 
     /// Now, by the clock that deadlines are judged by.
@@ -185,7 +211,7 @@ impl Streams {
 
     /// Takes a stream in; its deadline is the end of its identity, a guest has none.
     /// After `end_all` it is told at once, after `review` it is judged at once: a request that an older
-    /// gate let in may only now have become a stream.
+    /// gate let in may only now have become a stream. So it is where its session ended in between.
     pub fn join(self: &Arc<Self>, worker: usize, member: Member) -> Membership {
         let slot = Arc::new(Slot::new(member));
         let (key, over, judge) = {
@@ -198,6 +224,12 @@ impl Streams {
         }
         if let Some(judge) = judge {
             slot.apply(judge(&slot.member));
+        }
+        // Last: an end from here on finds it in the shard.
+        if let Some(standing) = slot.member.standing()
+            && !self.revocations.admits(standing)
+        {
+            slot.apply(Verdict::End(End::Revoked));
         }
         Membership {
             streams: Arc::clone(self),
@@ -234,6 +266,16 @@ impl Streams {
             };
             for slot in slots {
                 slot.apply(Verdict::End(end));
+            }
+        }
+    }
+
+    /// Ends the streams of what ended.
+    fn end_by(&self, notice: &Notice) {
+        let slots = self.shards.iter().flat_map(|shard| lock(shard).snapshot());
+        for slot in slots {
+            if slot.member.standing().is_some_and(|it| notice.ends(it)) {
+                slot.apply(Verdict::End(End::Revoked));
             }
         }
     }

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::units::duration;
 use crate::config::{self, Config, Issuer, KeySource};
+use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::jwt::Jws;
 use crate::identity::mint::MintKey;
@@ -210,7 +211,11 @@ async fn examine(mut config: Config, token: &str) -> anyhow::Result<Vec<Step>> {
     }
     let runtime = tokio::runtime::Handle::current();
     let sources = JwksSources::fetching(runtime, Clock::System);
-    let verifier = Verifier::build(&config, &sources, Clock::System)?;
+    let sources = KeySources {
+        jwks: &sources,
+        own: None,
+    };
+    let verifier = Verifier::build(&config, sources, Clock::System)?;
     while verifier
         .key_status()
         .any(|(_, status)| !status.loaded && status.last_error.is_none())

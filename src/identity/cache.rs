@@ -25,11 +25,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether it still holds. `exp` is judged by the wall clock at every hit.
+    /// Whether it still holds. `exp` is judged by the wall clock at every hit, and
+    /// what ended by the register.
     pub(crate) fn holds(&self, moment: Moment, generations: &dyn Generations) -> bool {
         moment.wall < self.identity.ends_at
             && moment.monotonic < self.until
             && self.generation == generations.generation(self.identity.issuer_index)
+            && generations.stands(&self.identity)
     }
 }
 
@@ -46,6 +48,9 @@ pub struct Moment {
 pub trait Generations {
     /// That of the issuer at `index` now.
     fn generation(&self, index: usize) -> u64;
+
+    /// Whether nothing that ended since says otherwise.
+    fn stands(&self, identity: &Identity) -> bool;
 }
 
 /// A worker's own verified tokens. Bounded, no lock, nothing allocated on a hit.
@@ -162,7 +167,7 @@ impl LocalTokens {
 }
 
 impl Local {
-    /// What was kept in another epoch is forgotten: another configuration, or something was revoked.
+    /// What was kept in another epoch is forgotten: it was verified under another configuration.
     fn enter(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.young.clear();
@@ -191,7 +196,7 @@ impl Local {
 #[derive(Debug)]
 pub struct TokenCache {
     shared: moka::sync::Cache<Arc<str>, Entry>,
-    epoch: AtomicU64,
+    epoch: u64,
 }
 
 impl TokenCache {
@@ -202,43 +207,30 @@ impl TokenCache {
                 .max_capacity(size)
                 .time_to_live(time)
                 .expire_after(UntilEntryEnds)
-                .support_invalidation_closures()
                 .build(),
-            epoch: AtomicU64::new(next_epoch()),
+            epoch: next_epoch(),
         }
     }
 
-    /// Finds `token`, or makes its entry with `verify`; when several want the same one, once.
-    pub(crate) fn find_or_verify<E: Clone + Send + Sync + 'static>(
+    /// What is known of `token`, if it still holds.
+    pub(crate) fn find(
         &self,
-        token: &Arc<str>,
-        known: impl Fn(&Entry) -> bool,
-        verify: impl FnOnce() -> Result<Entry, E>,
-    ) -> Result<Entry, E> {
-        match self.shared.get(&**token) {
-            Some(entry) if known(&entry) => return Ok(entry),
-            Some(_) => self.shared.invalidate(&**token),
-            None => {}
-        }
-        self.shared
-            .try_get_with(token.clone(), verify)
-            .map_err(|error| E::clone(&error))
+        token: &str,
+        moment: Moment,
+        generations: &dyn Generations,
+    ) -> Option<Entry> {
+        let entry = self.shared.get(token)?;
+        entry.holds(moment, generations).then_some(entry)
     }
 
-    /// Forgets the tokens of every identity that `which` picks, on all workers: a revocation, a log-out.
-    pub fn forget(&self, which: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
-        let picked = self
-            .shared
-            .invalidate_entries_if(move |_, entry| which(&entry.identity));
-        if picked.is_err() {
-            self.shared.invalidate_all();
-        }
-        // After the shared one: a worker that starts anew cannot pick the forgotten up again.
-        self.epoch.store(next_epoch(), Ordering::Release);
+    /// Keeps a verified token.
+    pub(crate) fn insert(&self, entry: Entry) {
+        let token = Arc::clone(entry.identity.token.expose());
+        self.shared.insert(token, entry);
     }
 
     fn epoch(&self) -> u64 {
-        self.epoch.load(Ordering::Acquire)
+        self.epoch
     }
 }
 
@@ -270,6 +262,10 @@ mod tests {
         fn generation(&self, _: usize) -> u64 {
             self.0
         }
+
+        fn stands(&self, identity: &Identity) -> bool {
+            &*identity.user_id != "gone"
+        }
     }
 
     #[test]
@@ -297,44 +293,23 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_not_remembered() {
+    fn an_entry_of_what_ended_does_not_hold() {
+        let now = Instant::now();
         let cache = TokenCache::new(10, Duration::from_secs(60));
-        let token: Arc<str> = "t".into();
-        for _ in 0..2 {
-            let mut asked = false;
-            let found = cache.find_or_verify(
-                &token,
-                |_| true,
-                || {
-                    asked = true;
-                    Err("no")
-                },
-            );
-            assert_eq!(found.err(), Some("no"));
-            assert!(asked);
+        let moment = Moment {
+            wall: 0,
+            monotonic: now,
+        };
+        for (user, found) in [("here", true), ("gone", false)] {
+            let mut identity = identity(user, 1000);
+            identity.token = crate::secret::Secret::new(user.into());
+            cache.insert(Entry {
+                identity: Arc::new(identity),
+                generation: 0,
+                until: now + Duration::from_secs(60),
+            });
+            assert_eq!(cache.find(user, moment, &All(0)).is_some(), found);
         }
-    }
-
-    #[test]
-    fn what_is_wanted_by_many_at_once_is_verified_once() {
-        let cache = TokenCache::new(10, Duration::from_secs(60));
-        let token: Arc<str> = "t".into();
-        let verified = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    let verify = || {
-                        verified.fetch_add(1, Ordering::Relaxed);
-                        Ok::<_, ()>(Entry {
-                            identity: Arc::new(identity("u", 1000)),
-                            generation: 0,
-                            until: Instant::now() + Duration::from_secs(60),
-                        })
-                    };
-                    cache.find_or_verify(&token, |_| true, verify)
-                });
-            }
-        });
-        assert_eq!(verified.load(Ordering::Relaxed), 1);
+        assert!(cache.find("never", moment, &All(0)).is_none());
     }
 }

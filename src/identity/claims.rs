@@ -12,6 +12,7 @@ use crate::config::ClaimPath;
 use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
 use crate::identity::issuer::Issuer;
+use crate::identity::sessions::LastUse;
 use crate::identity::validity::subject;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
@@ -44,6 +45,8 @@ impl Issuer {
             headers: self.render_headers(&claims)?,
             token: verified.token,
             assertions: Assertions::default(),
+            standing: None,
+            last_use: LastUse::default(),
             claims,
         })
     }

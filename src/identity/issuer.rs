@@ -11,6 +11,7 @@ use crate::identity::jwks::{Jwks, JwksSources, Refetch};
 use crate::identity::jwt::Jws;
 use crate::identity::key::{self, Key, KeyError};
 use crate::identity::keyset::{KeySet, KeySetError};
+use crate::identity::sessions::OwnSessions;
 use crate::refusal::Refusal;
 
 /// An issuer, ready to verify.
@@ -40,8 +41,17 @@ pub enum KeySource {
     Set(KeySet),
     /// A set that is fetched.
     Jwks(Arc<Jwks>),
-    /// The gateway's own, which nothing has brought yet.
-    Own,
+    /// The gateway's own; `None` where the store is not opened (`check`, `explain`).
+    Own(Option<Arc<OwnSessions>>),
+}
+
+/// Where the keys are that no configuration holds.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySources<'s> {
+    /// Those that are fetched.
+    pub jwks: &'s JwksSources,
+    /// The gateway's own; `None`: they are not opened.
+    pub own: Option<&'s Arc<OwnSessions>>,
 }
 
 /// Why an issuer's keys cannot be used.
@@ -82,7 +92,7 @@ impl Issuer {
     pub fn build_all(
         issuers: &[config::Issuer],
         identity: &IdentityHeaders,
-        sources: &JwksSources,
+        sources: KeySources<'_>,
     ) -> Result<Vec<Self>, BuildError> {
         let headers: Arc<[_]> = identity.headers.clone().into();
         issuers
@@ -115,7 +125,7 @@ impl Issuer {
         }
     }
 
-    /// Verifies the signature. Only a JWKS by URL can ask for a fetch: where the key id is unknown, or
+    /// Verifies the signature. Only keys that change can ask for newer ones: where the key id is unknown, or
     /// where a known one failed and may have got new key material.
     pub fn verify(&self, jws: &Jws<'_>) -> Result<(), KeyFault> {
         let fail = |refusal| KeyFault {
@@ -126,7 +136,8 @@ impl Issuer {
             KeySource::Single(key) => return jws.verify(key).map_err(fail),
             KeySource::Set(set) => return set.verify(jws).map_err(fail),
             KeySource::Jwks(jwks) => jwks,
-            KeySource::Own => return Err(fail(Refusal::KeysUnavailable)),
+            KeySource::Own(None) => return Err(fail(Refusal::KeysUnavailable)),
+            KeySource::Own(Some(own)) => return verify_own(own, jws),
         };
         let loaded = jwks.current().ok_or(fail(Refusal::KeysUnavailable))?;
         loaded.set.verify(jws).map_err(|refusal| KeyFault {
@@ -143,12 +154,21 @@ impl Issuer {
     pub fn generation(&self) -> u64 {
         match &self.keys {
             KeySource::Jwks(jwks) => jwks.generation(),
-            KeySource::Single(_) | KeySource::Set(_) | KeySource::Own => 0,
+            KeySource::Own(Some(own)) => own.keyring().generation(),
+            KeySource::Single(_) | KeySource::Set(_) | KeySource::Own(None) => 0,
         }
     }
 }
 
-fn build_keys(issuer: &config::Issuer, sources: &JwksSources) -> Result<KeySource, BuildReason> {
+/// A key that was made a moment ago, by another gateway on the same store, may not be known here yet.
+fn verify_own(own: &OwnSessions, jws: &Jws<'_>) -> Result<(), KeyFault> {
+    own.keyring().verify(jws).map_err(|refusal| KeyFault {
+        refusal,
+        refetch: (refusal == Refusal::KeyUnknown).then_some(Refetch::UnknownKey),
+    })
+}
+
+fn build_keys(issuer: &config::Issuer, sources: KeySources<'_>) -> Result<KeySource, BuildReason> {
     if !key::self_check() {
         return Err(BuildReason::Cryptography);
     }
@@ -166,7 +186,7 @@ fn build_keys(issuer: &config::Issuer, sources: &JwksSources) -> Result<KeySourc
                 false => Err(BuildReason::AlgorithmMismatch),
             }
         }
-        config::KeySource::Own => Ok(KeySource::Own),
-        config::KeySource::JwksUrl(settings) => Ok(KeySource::Jwks(sources.find(settings))),
+        config::KeySource::Own => Ok(KeySource::Own(sources.own.cloned())),
+        config::KeySource::JwksUrl(settings) => Ok(KeySource::Jwks(sources.jwks.find(settings))),
     }
 }

@@ -2,7 +2,7 @@
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
-//! its own tokens say, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
+//! its own tokens say, `sessions.rs` whether they count still, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
 pub mod access_token;
 pub mod assertion;
@@ -18,6 +18,7 @@ pub mod key;
 pub mod keyring;
 pub mod keyset;
 pub mod mint;
+pub mod sessions;
 pub mod signing_key;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,10 +31,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use self::assertion::Assertions;
+use self::sessions::LastUse;
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
+use crate::state::Standing;
 
 /// A verified caller: built once per token and shared by every request that carries it.
 #[derive(Clone, Debug)]
@@ -62,6 +65,17 @@ pub struct Identity {
     pub token: Secret<Arc<str>>,
     /// What was signed about it for upstreams.
     pub assertions: Assertions,
+    /// Whose session it is, where it is one of the gateway's own.
+    pub standing: Option<Standing>,
+    /// When its session was last noted as used.
+    pub last_use: LastUse,
+}
+
+impl Identity {
+    /// The number of the opaque session token that it came by; `None` for an access token, and for other issuers'.
+    pub fn token_number(&self) -> Option<i64> {
+        self.standing.as_ref()?.token
+    }
 }
 
 /// What we made of a request's credential.

@@ -12,6 +12,7 @@ use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
 use crate::identity::key::Key;
 use crate::identity::mint::MintKey;
+use crate::identity::sessions::LastUse;
 use crate::secret::Secret;
 
 pub(crate) use store::{TestStore, session, user};
@@ -95,6 +96,8 @@ pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
         headers: Vec::new(),
         token: Secret::new("".into()),
         assertions: Assertions::default(),
+        standing: None,
+        last_use: LastUse::default(),
     }
 }
 

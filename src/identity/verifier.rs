@@ -1,5 +1,5 @@
 //! From a credential to a caller. The order is fixed: form, issuer, algorithm, key, signature, and only then
-//! what the claims say. `examine` walks the same steps for `explain`.
+//! what the claims say; for the gateway's own tokens, whether the session lives (`sessions.rs`). `examine` walks the same steps for `explain`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,13 +9,16 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::config::{Config, Tokens};
+use crate::identity::access_token::claims_of;
 use crate::identity::cache::{Entry, Generations, LocalTokens, Moment, TokenCache};
 use crate::identity::claims::Verified;
-use crate::identity::issuer::{BuildError, Issuer, KeySource};
-use crate::identity::jwks::{Jwks, JwksSources, JwksStatus, Refetch};
+use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
+use crate::identity::jwks::{Jwks, JwksStatus, Refetch};
 use crate::identity::jwt::{self, Unverified};
+use crate::identity::sessions::{OwnSessions, hash_of};
 use crate::identity::validity::{Expected, LATEST};
 use crate::identity::{Caller, Identity};
+use crate::records::TokenHash;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
@@ -24,6 +27,8 @@ use crate::secret::Secret;
 #[derive(Debug)]
 pub struct Verifier {
     issuers: Vec<Issuer>,
+    /// The index of the gateway's own issuer.
+    own: Option<usize>,
     cache: TokenCache,
     clock: Clock,
     leeway: u64,
@@ -33,7 +38,7 @@ pub struct Verifier {
 /// One step of a token's way, for `explain`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What was looked at: `form`, `issuer`, `algorithm`, `signature`, `claims`, `identity`.
+    /// What was looked at: `form`, `issuer`, `algorithm`, `signature`, `claims`, `identity`, `session`.
     pub what: &'static str,
     /// What was found, or why the token was refused here.
     pub outcome: Result<String, Refusal>,
@@ -49,13 +54,19 @@ struct Fault {
 
 impl Verifier {
     /// Compiles the issuers. Keys that are fetched may arrive later; all others must be usable now.
-    pub fn build(config: &Config, sources: &JwksSources, clock: Clock) -> Result<Self, BuildError> {
+    pub fn build(
+        config: &Config,
+        sources: KeySources<'_>,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
         let issuers = Issuer::build_all(&config.issuers, &config.identity, sources)?;
         Ok(Self::of(issuers, config.tokens, clock))
     }
 
     fn of(issuers: Vec<Issuer>, tokens: Tokens, clock: Clock) -> Self {
+        let own = |issuer: &Issuer| matches!(issuer.keys, KeySource::Own(_));
         Self {
+            own: issuers.iter().position(own),
             issuers,
             cache: TokenCache::new(tokens.cache_size, tokens.cache_time),
             clock,
@@ -79,9 +90,8 @@ impl Verifier {
             Some(identity) => Ok(identity),
             None => self.learn(local, credential.token.expose()).await,
         };
-        let honoured = |index: usize| allowed.is_none_or(|allowed| allowed.contains(&index));
         match known {
-            Ok(identity) if honoured(identity.issuer_index) => Caller::Known(identity),
+            Ok(identity) if honours(allowed, identity.issuer_index) => Caller::Known(identity),
             Ok(_) => Caller::Unverified(Refusal::IssuerUnknown, credential),
             Err(refusal) => Caller::Unverified(refusal, credential),
         }
@@ -91,14 +101,52 @@ impl Verifier {
     pub fn recall(&self, local: &LocalTokens, token: &str) -> Option<Arc<Identity>> {
         let identity = local.find(token, self.moment(), &self.cache, self)?;
         local.count_hit();
+        self.touch(&identity);
         Some(identity)
     }
 
-    /// Judges a token without any cache and without waiting for keys: for streams at a reload.
+    /// Judges a token without any cache and without waiting, be it for keys or for the store: what is known of its
+    /// session is not asked.
     pub fn judge(&self, token: &Arc<str>) -> Result<Arc<Identity>, Refusal> {
-        self.walk(token, &mut |_, _| {})
-            .map(Arc::new)
-            .map_err(|fault| fault.refusal)
+        match hash_of(token) {
+            Some(_) if self.own().is_some() => Err(Refusal::StoreUnavailable),
+            _ => self
+                .walk(token, &mut |_, _| {})
+                .map(Arc::new)
+                .map_err(|fault| fault.refusal),
+        }
+    }
+
+    /// Judges the identity of a live stream again, by this configuration: what it came by, and what ended.
+    ///
+    /// # Errors
+    /// What its token would be refused as.
+    pub fn review(
+        &self,
+        identity: &Arc<Identity>,
+        allowed: Option<&[usize]>,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let Some(standing) = &identity.standing else {
+            return self.judge_for(identity.token.expose(), allowed);
+        };
+        let (issuer, own) = self.own().ok_or(Refusal::IssuerUnknown)?;
+        if !honours(allowed, issuer.index) {
+            return Err(Refusal::IssuerUnknown);
+        }
+        if own.is_some_and(|own| own.revocations().has_ended(standing)) {
+            return Err(Refusal::TokenRevoked);
+        }
+        match standing.token {
+            None => self.judge(identity.token.expose()),
+            Some(_) => {
+                let again = Verified {
+                    claims: identity.claims.clone(),
+                    ends_at: identity.ends_at,
+                    token: identity.token.clone(),
+                };
+                issuer.identity(again).map(Arc::new)
+            }
+        }
     }
 
     /// The same for a route that honours only the issuers in `allowed`; `None`: all.
@@ -108,11 +156,9 @@ impl Verifier {
         allowed: Option<&[usize]>,
     ) -> Result<Arc<Identity>, Refusal> {
         let identity = self.judge(token)?;
-        match allowed {
-            Some(allowed) if !allowed.contains(&identity.issuer_index) => {
-                Err(Refusal::IssuerUnknown)
-            }
-            _ => Ok(identity),
+        match honours(allowed, identity.issuer_index) {
+            true => Ok(identity),
+            false => Err(Refusal::IssuerUnknown),
         }
     }
 
@@ -137,6 +183,9 @@ impl Verifier {
 
     /// Every step of a token's way, up to the one that refused it.
     pub fn examine(&self, token: &str) -> Vec<Step> {
+        if let Some((issuer, _)) = self.own().filter(|_| hash_of(token).is_some()) {
+            return examine_opaque(issuer);
+        }
         let mut steps = Vec::new();
         let walked = self.walk(&token.into(), &mut |what, found| {
             steps.push(Step {
@@ -153,11 +202,6 @@ impl Verifier {
         steps
     }
 
-    /// Forgets the verified tokens of every identity that `which` picks, on all workers.
-    pub fn forget(&self, which: impl Fn(&Identity) -> bool + Send + Sync + 'static) {
-        self.cache.forget(which);
-    }
-
     /// The state of every key set that is fetched, by its issuer's name.
     pub fn key_status(&self) -> impl Iterator<Item = (&Arc<str>, JwksStatus)> {
         self.issuers
@@ -171,59 +215,123 @@ impl Verifier {
             return Err(Refusal::TokenMalformed);
         }
         let token: Arc<str> = token.into();
-        let fault = match self.find_or_verify(local, &token) {
+        let fault = match self.find_or_verify(local, &token).await {
             Ok(identity) => return Ok(identity),
             Err(fault) => fault,
         };
-        let jwks = |index: usize| self.issuers.get(index).and_then(jwks_of);
-        let Some((index, reason)) = fault.refetch else {
-            return Err(fault.refusal);
+        let newer = match fault.refetch {
+            None => false,
+            Some((index, reason)) => match self.issuers.get(index).map(|issuer| &issuer.keys) {
+                Some(KeySource::Jwks(jwks)) => jwks.refetch(reason).await,
+                Some(KeySource::Own(Some(own))) => own.keyring().reload().await,
+                _ => false,
+            },
         };
-        match jwks(index) {
-            Some(jwks) if jwks.refetch(reason).await => self
+        match newer {
+            true => self
                 .find_or_verify(local, &token)
+                .await
                 .map_err(|fault| fault.refusal),
-            _ => Err(fault.refusal),
+            false => Err(fault.refusal),
         }
     }
 
-    fn find_or_verify(
+    async fn find_or_verify(
         &self,
         local: &LocalTokens,
         token: &Arc<str>,
     ) -> Result<Arc<Identity>, Fault> {
-        let moment = self.moment();
-        let mut verified = false;
-        let entry = self.cache.find_or_verify(
-            token,
-            |entry| entry.holds(moment, self),
-            || {
-                verified = true;
-                self.entry(token)
-            },
-        );
-        match verified {
-            true => local.count_miss(),
-            false => local.count_hit(),
-        }
-        let entry = entry?;
+        let entry = match self.cache.find(token, self.moment(), self) {
+            Some(entry) => {
+                local.count_hit();
+                entry
+            }
+            None => {
+                local.count_miss();
+                let entry = self.entry(token).await?;
+                self.cache.insert(entry.clone());
+                entry
+            }
+        };
         let identity = entry.identity.clone();
         local.insert(entry, &self.cache);
+        self.touch(&identity);
         Ok(identity)
     }
 
     /// Verifies a token for the cache. The generations are read first: keys that change meanwhile make
     /// the entry one of the past.
-    fn entry(&self, token: &Arc<str>) -> Result<Entry, Fault> {
+    async fn entry(&self, token: &Arc<str>) -> Result<Entry, Fault> {
         let generations: Vec<u64> = self.issuers.iter().map(Issuer::generation).collect();
         let moment = self.moment();
-        let identity = self.walk(token, &mut |_, _| {})?;
+        let identity = match (hash_of(token), self.own()) {
+            (Some(hash), Some((issuer, own))) => self
+                .identity_of(hash, token, (issuer, own))
+                .await
+                .map_err(|refusal| Fault::plain("session", refusal))?,
+            _ => {
+                let identity = self.walk(token, &mut |_, _| {})?;
+                self.check_session(&identity).await?;
+                identity
+            }
+        };
         let left = Duration::from_secs(identity.ends_at.saturating_sub(moment.wall));
         Ok(Entry {
             generation: generations[identity.issuer_index],
             until: moment.monotonic + left.min(self.cache_time),
             identity: Arc::new(identity),
         })
+    }
+
+    /// The identity behind an opaque session token: what an access token of that session would make, without end.
+    async fn identity_of(
+        &self,
+        hash: TokenHash,
+        token: &Arc<str>,
+        (issuer, own): (&Issuer, Option<&Arc<OwnSessions>>),
+    ) -> Result<Identity, Refusal> {
+        let own = own.ok_or(Refusal::StoreUnavailable)?;
+        let (owner, standing) = own.owner(hash).await?;
+        let verified = Verified {
+            claims: claims_of(&owner.user, &owner.session, &issuer.iss),
+            ends_at: LATEST,
+            token: Secret::new(token.clone()),
+        };
+        let identity = issuer.identity(verified)?;
+        Ok(Identity {
+            standing: Some(standing),
+            ..identity
+        })
+    }
+
+    /// A token of the gateway's own is worth what its session is worth.
+    async fn check_session(&self, identity: &Identity) -> Result<(), Fault> {
+        let Some(standing) = &identity.standing else {
+            return Ok(());
+        };
+        let checked = match self.own() {
+            Some((_, Some(own))) => own.check(standing).await,
+            _ => Err(Refusal::StoreUnavailable),
+        };
+        checked.map_err(|refusal| Fault::plain("session", refusal))
+    }
+
+    /// The gateway's own issuer, and its sessions where they are open.
+    fn own(&self) -> Option<(&Issuer, Option<&Arc<OwnSessions>>)> {
+        let issuer = self.issuers.get(self.own?)?;
+        match &issuer.keys {
+            KeySource::Own(own) => Some((issuer, own.as_ref())),
+            _ => None,
+        }
+    }
+
+    /// Notes that a session is in use.
+    fn touch(&self, identity: &Identity) {
+        if identity.standing.is_some()
+            && let Some((_, Some(own))) = self.own()
+        {
+            own.touch(identity, self.clock.now());
+        }
     }
 
     /// The way of a token. `note` hears of each step that it passed.
@@ -255,8 +363,13 @@ impl Verifier {
             ends_at,
             token: Secret::new(token.clone()),
         };
-        let identity = issuer.identity(verified).map_err(refuse("identity"))?;
+        let mut identity = issuer.identity(verified).map_err(refuse("identity"))?;
         note("identity", format_args!("{}", identity.user_id));
+        if let KeySource::Own(Some(own)) = &issuer.keys {
+            let standing = own.standing(&identity.claims);
+            identity.standing = Some(standing.map_err(refuse("session"))?);
+            note("session", format_args!("to be looked up in the store"));
+        }
         Ok(identity)
     }
 
@@ -289,6 +402,16 @@ impl Generations for Verifier {
     fn generation(&self, index: usize) -> u64 {
         self.issuers.get(index).map_or(0, Issuer::generation)
     }
+
+    fn stands(&self, identity: &Identity) -> bool {
+        let Some(standing) = &identity.standing else {
+            return true;
+        };
+        match self.own() {
+            Some((_, Some(own))) => own.revocations().holds(standing),
+            _ => false,
+        }
+    }
 }
 
 impl Fault {
@@ -301,12 +424,29 @@ impl Fault {
     }
 }
 
+/// Whether a route that honours the issuers at `allowed`, or all, honours this one.
+fn honours(allowed: Option<&[usize]>, index: usize) -> bool {
+    allowed.is_none_or(|allowed| allowed.contains(&index))
+}
+
+/// What can be said of an opaque token where the store is not asked.
+fn examine_opaque(issuer: &Issuer) -> Vec<Step> {
+    let step = |what, outcome| Step { what, outcome };
+    vec![
+        step("form", Ok("an opaque session token".to_owned())),
+        step("issuer", Ok(issuer.name.to_string())),
+        step("session", Err(Refusal::StoreUnavailable)),
+    ]
+}
+
 fn jwks_of(issuer: &Issuer) -> Option<&Arc<Jwks>> {
     match &issuer.keys {
         KeySource::Jwks(jwks) => Some(jwks),
-        KeySource::Single(_) | KeySource::Set(_) | KeySource::Own => None,
+        KeySource::Single(_) | KeySource::Set(_) | KeySource::Own(_) => None,
     }
 }
 
+#[cfg(test)]
+mod own_tests;
 #[cfg(test)]
 mod tests;

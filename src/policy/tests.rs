@@ -66,6 +66,8 @@ fn known(roles: &[&str], claims: Value) -> Caller {
         headers: Vec::new(),
         token: Secret::new("".into()),
         assertions: Default::default(),
+        standing: None,
+        last_use: Default::default(),
     }))
 }
 

@@ -127,7 +127,7 @@ impl Running {
         };
         let clock = Clock::System;
         let jwks = JwksSources::fetching(Handle::current(), clock.clone());
-        let resources = Resources::new(&config, jwks, sink, clock);
+        let resources = Arc::new(Resources::new(&config, jwks, sink, clock));
         let gate = Gate::build(config, &resources)?;
         crate::rehearsal::run_tests(&gate)?;
         let public = bound

@@ -73,13 +73,22 @@ struct Register {
 struct Told {
     version: u64,
     at: Instant,
-    ended: Ended,
+    change: Change,
+}
+
+/// What the register is told.
+#[derive(Clone, Copy)]
+enum Change {
+    Ended(Ended),
+    Again(UserId),
 }
 
 /// Ends of one user's things, each with its version.
 #[derive(Default)]
 struct EndsOfUser {
     all: u64,
+    /// Nothing ended, and yet the store must be asked of what was checked before.
+    again: u64,
     except: Vec<(Spared, u64)>,
 }
 
@@ -152,7 +161,7 @@ impl Revocations {
             return true;
         }
         let register = self.read();
-        if register.has_ended_since(checked, standing) {
+        if register.may_have_ended_since(checked, standing) {
             return false;
         }
         standing
@@ -161,10 +170,28 @@ impl Revocations {
         true
     }
 
+    /// Whether what has this standing is known to have ended: for a live stream, which heard of every end of its
+    /// time and is not asked of the store again.
+    pub fn has_ended(&self, standing: &Standing) -> bool {
+        let checked = standing.checked.load(Ordering::Acquire);
+        checked < self.version() && self.read().is_ended_since(checked, standing)
+    }
+
+    /// Whether what has this standing may become a live stream: nothing ended it since it was looked at, as far
+    /// back as the register knows.
+    pub fn admits(&self, standing: &Standing) -> bool {
+        let checked = standing.checked.load(Ordering::Acquire);
+        if checked >= self.version() {
+            return true;
+        }
+        let register = self.read();
+        checked >= register.floor && !register.is_ended_since(checked, standing)
+    }
+
     /// Notes what the store has recorded as ended, then tells the listeners. From its return on no remembered
     /// verification from before is taken for good.
     pub fn end(&self, ended: Ended) {
-        let version = self.note(ended);
+        let version = self.note(Change::Ended(ended));
         let listeners = self.listeners.read();
         let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
         for listener in listeners {
@@ -174,7 +201,7 @@ impl Revocations {
 
     /// What is remembered of a user is asked of the store again: roles or names changed. Ends nothing.
     pub fn recheck(&self, user: UserId) {
-        self.note(Ended::User(user));
+        self.note(Change::Again(user));
     }
 
     /// Calls `listener` at each end from now on.
@@ -195,11 +222,11 @@ impl Revocations {
         }
     }
 
-    fn note(&self, ended: Ended) -> u64 {
+    fn note(&self, change: Change) -> u64 {
         let mut register = self.write();
         register.version += 1;
         let version = register.version;
-        register.insert(ended);
+        register.insert(change);
         // Within the lock, and last: who sees the new version waits for the lock and finds the end.
         self.version.store(version, Ordering::Release);
         version
@@ -226,8 +253,23 @@ impl fmt::Debug for Revocations {
 }
 
 impl Register {
-    fn insert(&mut self, ended: Ended) {
+    fn insert(&mut self, change: Change) {
         let version = self.version;
+        match change {
+            Change::Again(user) => self.users.entry(user).or_default().again = version,
+            Change::Ended(ended) => self.insert_end(ended, version),
+        }
+        self.order.push_back(Told {
+            version,
+            at: Instant::now(),
+            change,
+        });
+        if self.order.len() > MOST {
+            self.drop_oldest();
+        }
+    }
+
+    fn insert_end(&mut self, ended: Ended, version: u64) {
         match ended {
             Ended::Session(session) => drop(self.sessions.insert(session, version)),
             Ended::Token(token) => drop(self.tokens.insert(token, version)),
@@ -241,20 +283,18 @@ impl Register {
                 ends.end_except(Spared::Token(token), version);
             }
         }
-        self.order.push_back(Told {
-            version,
-            at: Instant::now(),
-            ended,
-        });
-        if self.order.len() > MOST {
-            self.drop_oldest();
-        }
     }
 
-    fn has_ended_since(&self, checked: u64, standing: &Standing) -> bool {
-        let later = |version: Option<&u64>| version.is_some_and(|version| *version > checked);
+    fn may_have_ended_since(&self, checked: u64, standing: &Standing) -> bool {
+        let again = |ends: &EndsOfUser| ends.again > checked;
         checked < self.floor
-            || later(self.sessions.get(&standing.session))
+            || self.users.get(&standing.user).is_some_and(again)
+            || self.is_ended_since(checked, standing)
+    }
+
+    fn is_ended_since(&self, checked: u64, standing: &Standing) -> bool {
+        let later = |version: Option<&u64>| version.is_some_and(|version| *version > checked);
+        later(self.sessions.get(&standing.session))
             || later(standing.token.and_then(|token| self.tokens.get(&token)))
             || self
                 .users
@@ -268,18 +308,24 @@ impl Register {
             return;
         };
         self.floor = told.version;
-        match told.ended {
-            Ended::Session(session) => remove_up_to(&mut self.sessions, session, told.version),
-            Ended::Token(token) => remove_up_to(&mut self.tokens, token, told.version),
-            Ended::User(user)
-            | Ended::UserExceptSession(user, _)
-            | Ended::UserExceptToken(user, _) => {
-                if let Entry::Occupied(mut ends) = self.users.entry(user)
-                    && ends.get_mut().is_empty_after(told.version)
-                {
-                    ends.remove();
-                }
+        let user = match told.change {
+            Change::Ended(Ended::Session(session)) => {
+                return remove_up_to(&mut self.sessions, session, told.version);
             }
+            Change::Ended(Ended::Token(token)) => {
+                return remove_up_to(&mut self.tokens, token, told.version);
+            }
+            Change::Ended(
+                Ended::User(user)
+                | Ended::UserExceptSession(user, _)
+                | Ended::UserExceptToken(user, _),
+            )
+            | Change::Again(user) => user,
+        };
+        if let Entry::Occupied(mut ends) = self.users.entry(user)
+            && ends.get_mut().is_empty_after(told.version)
+        {
+            ends.remove();
         }
     }
 }
@@ -293,7 +339,7 @@ impl EndsOfUser {
     fn end_except(&mut self, spared: Spared, version: u64) {
         self.except.retain(|(known, _)| *known != spared);
         if self.except.len() == MOST_OF_USER {
-            // For all that was checked before the oldest one, the store is asked: what it spared is good there.
+            // What the oldest spared ends with it here; the store, which is asked then, knows better.
             let (_, oldest) = self.except.remove(0);
             self.all = self.all.max(oldest);
         }
@@ -309,7 +355,7 @@ impl EndsOfUser {
     /// Forgets what is not younger than `version`; whether nothing is left.
     fn is_empty_after(&mut self, version: u64) -> bool {
         self.except.retain(|(_, known)| *known > version);
-        self.except.is_empty() && self.all <= version
+        self.except.is_empty() && self.all <= version && self.again <= version
     }
 }
 

@@ -85,6 +85,10 @@ fn what_was_checked_before_a_dropped_end_must_be_asked_of_the_store() {
     revocations.prune(Duration::ZERO);
     assert!(!revocations.holds(&ended) && !revocations.holds(&other));
     assert!(revocations.holds(&used));
+    // A stream that lives heard of what ended; one that would begin did not.
+    assert!(!revocations.has_ended(&other) && !revocations.admits(&other));
+    revocations.recheck(user(1));
+    revocations.prune(Duration::ZERO);
     assert!(revocations.read().users.is_empty());
 }
 
@@ -121,6 +125,8 @@ fn listeners_hear_of_each_end_and_tell_what_was_verified_afterwards() {
     assert!(heard[0].ends(&before) && !heard[0].ends(&after));
     // Not ended, and yet the store is to be asked what the user is like now.
     assert!(!revocations.holds(&after));
+    assert!(revocations.admits(&after) && !revocations.has_ended(&after));
+    assert!(!revocations.admits(&before) && revocations.has_ended(&before));
 }
 
 /// A store whose sessions are of an era: the end of an era is written first, and told then.

@@ -2,10 +2,13 @@
 
 use http::{HeaderName, HeaderValue};
 use tokio::time::{self, Instant};
+use uuid::Uuid;
 
 use super::*;
 use crate::identity::{Caller, Identity};
+use crate::records::{SessionId, UserId};
 use crate::secret::Secret;
+use crate::state::Ended;
 
 /// A guest's stream on `route`.
 pub(crate) fn guest(route: &str) -> Member {
@@ -28,6 +31,8 @@ pub(crate) fn known(ends_at: UnixSeconds) -> Member {
         headers,
         token: Secret::new("".into()),
         assertions: Default::default(),
+        standing: None,
+        last_use: Default::default(),
     };
     member("r", Caller::Known(Arc::new(identity)))
 }
@@ -176,4 +181,51 @@ async fn a_dropped_membership_is_gone_from_the_count() {
 fn an_idle_stream_costs_little() {
     assert!(size_of::<Slot>() <= 256, "{}", size_of::<Slot>());
     assert!(size_of::<Membership>() <= 64, "{}", size_of::<Membership>());
+}
+
+/// A stream of this user's session, opened with what was verified as far as `revocations` knows now.
+fn of_session(revocations: &Revocations, user: u128, session: u128) -> Member {
+    let (user, session) = (
+        UserId(Uuid::from_u128(user)),
+        SessionId(Uuid::from_u128(session)),
+    );
+    let Caller::Known(identity) = known(1000).permit.caller().clone() else {
+        panic!("a known caller");
+    };
+    let identity = Identity {
+        standing: Some(Standing::new(user, session, None, revocations.version())),
+        ..(*identity).clone()
+    };
+    member("r", Caller::Known(Arc::new(identity)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_streams_of_a_session_end_with_it_and_no_others() {
+    let revocations = Revocations::new();
+    let streams = Streams::heeding(&revocations, 2, Clock::manual(100));
+    let mut ended = streams.join(0, of_session(&revocations, 1, 1));
+    let mut other = streams.join(1, of_session(&revocations, 1, 2));
+    let mut foreign = streams.join(1, known(1000));
+    revocations.end(Ended::Session(SessionId(Uuid::from_u128(1))));
+    assert_eq!(ended.ended().await, End::Revoked);
+    // What the user begins anew after a log-out everywhere lives.
+    revocations.end(Ended::User(UserId(Uuid::from_u128(1))));
+    assert_eq!(other.ended().await, End::Revoked);
+    let mut anew = streams.join(0, of_session(&revocations, 1, 3));
+    assert!(still_lives(&mut anew).await);
+    assert!(still_lives(&mut foreign).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_session_ended_while_its_request_was_under_way_ends_at_once() {
+    let revocations = Revocations::new();
+    let streams = Streams::heeding(&revocations, 1, Clock::manual(100));
+    let late = of_session(&revocations, 1, 1);
+    revocations.end(Ended::Session(SessionId(Uuid::from_u128(1))));
+    assert_eq!(streams.join(0, late).ended().await, End::Revoked);
+    // Also where the register has forgotten by now what it was.
+    let later = of_session(&revocations, 1, 2);
+    revocations.end(Ended::Session(SessionId(Uuid::from_u128(2))));
+    revocations.prune(Duration::ZERO);
+    assert_eq!(streams.join(0, later).ended().await, End::Revoked);
 }

@@ -43,6 +43,8 @@ fn known() -> Caller {
         headers: vec![field("x-user-id", "u1"), field("x-user-role", "member")],
         token: Secret::new("".into()),
         assertions: Default::default(),
+        standing: None,
+        last_use: Default::default(),
     }))
 }
 

@@ -25,7 +25,6 @@ pub(crate) struct TestStore {
     asked: AtomicU64,
 }
 
-#[expect(dead_code, reason = "for the tests of whoever asks for sessions")]
 impl TestStore {
     pub(crate) fn put_keys(&self, keys: impl IntoIterator<Item = KeyRecord>) {
         *self.keys.lock().unwrap() = keys.into_iter().collect();

@@ -1,5 +1,6 @@
 use super::*;
 use crate::config::{self, ClaimPath, IdentityHeaders};
+use crate::identity::jwks::JwksSources;
 use crate::identity::jwks::tests::{Answer, Source, fetched};
 use crate::identity::mint::{MintKey, mint_hs256};
 use crate::identity::testing::TestKey;
@@ -8,14 +9,14 @@ use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
 
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
-fn path(text: &str) -> ClaimPath {
+pub(super) fn path(text: &str) -> ClaimPath {
     ClaimPath(text.split('.').map(Box::from).collect())
 }
 
-fn issuer(name: &str, algorithm: Algorithm, keys: config::KeySource) -> config::Issuer {
+pub(super) fn issuer(name: &str, algorithm: Algorithm, keys: config::KeySource) -> config::Issuer {
     config::Issuer {
         name: name.into(),
         iss: format!("https://{name}.example").into(),
@@ -33,10 +34,18 @@ fn hs256(name: &str) -> config::Issuer {
 }
 
 fn build(issuers: &[config::Issuer], clock: &Clock) -> Verifier {
-    build_with(issuers, clock, &JwksSources::idle(clock.clone()))
+    build_with(
+        issuers,
+        clock,
+        fetched_only(&JwksSources::idle(clock.clone())),
+    )
 }
 
-fn build_with(issuers: &[config::Issuer], clock: &Clock, sources: &JwksSources) -> Verifier {
+pub(super) fn build_with(
+    issuers: &[config::Issuer],
+    clock: &Clock,
+    sources: KeySources<'_>,
+) -> Verifier {
     let identity = IdentityHeaders {
         status_header: HeaderName::from_static("x-auth-status"),
         request_id_header: HeaderName::from_static("x-request-id"),
@@ -56,18 +65,22 @@ fn build_with(issuers: &[config::Issuer], clock: &Clock, sources: &JwksSources) 
     Verifier::of(issuers, tokens, clock.clone())
 }
 
+fn fetched_only(jwks: &JwksSources) -> KeySources<'_> {
+    KeySources { jwks, own: None }
+}
+
 fn claims() -> Value {
     json!({"iss": "https://one.example", "aud": "app", "exp": NOW + 60, "sub": "u1", "role": "a,b"})
 }
 
-fn credential(token: &str) -> Option<Credential> {
+pub(super) fn credential(token: &str) -> Option<Credential> {
     Some(Credential {
         token: Secret::new(token.into()),
         place: Place::Bearer,
     })
 }
 
-async fn refusal(verifier: &Verifier, token: &str) -> Option<Refusal> {
+pub(super) async fn refusal(verifier: &Verifier, token: &str) -> Option<Refusal> {
     let local = LocalTokens::new(4);
     match verifier.identify(&local, credential(token), None).await {
         Caller::Unverified(refusal, _) => Some(refusal),
@@ -262,25 +275,6 @@ async fn a_worker_keeps_no_more_than_its_bound_and_what_is_used_stays() {
 }
 
 #[tokio::test]
-async fn what_is_forgotten_is_forgotten_on_every_worker() {
-    let verifier = build(&[hs256("one")], &Clock::manual(NOW));
-    let local = LocalTokens::new(4);
-    let token = mint_hs256(SECRET, &claims()).unwrap();
-    verifier.identify(&local, credential(&token), None).await;
-    verifier.forget(|identity| &*identity.user_id == "u1");
-    assert!(verifier.recall(&local, &token).is_none());
-    let misses = || {
-        local
-            .counts()
-            .misses
-            .load(std::sync::atomic::Ordering::Relaxed)
-    };
-    assert_eq!(misses(), 1);
-    verifier.identify(&local, credential(&token), None).await;
-    assert_eq!(misses(), 2);
-}
-
-#[tokio::test]
 async fn a_new_configuration_starts_with_no_token() {
     let clock = Clock::manual(NOW);
     let local = LocalTokens::new(4);
@@ -366,7 +360,7 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
     };
     let sources = JwksSources::idle(Clock::manual(NOW));
     let bad = [issuer("two", Algorithm::ES256, pem)];
-    let error = Issuer::build_all(&bad, &identity, &sources).unwrap_err();
+    let error = Issuer::build_all(&bad, &identity, fetched_only(&sources)).unwrap_err();
     assert_eq!(
         error.to_string(),
         "issuer \"two\": none of its algorithms fits its keys"
@@ -379,7 +373,11 @@ async fn fetching(source: &Source) -> Verifier {
     let runtime = tokio::runtime::Handle::current();
     let sources = JwksSources::fetching(runtime, clock.clone());
     let keys = config::KeySource::JwksUrl(source.settings());
-    let verifier = build_with(&[issuer("one", Algorithm::ES256, keys)], &clock, &sources);
+    let verifier = build_with(
+        &[issuer("one", Algorithm::ES256, keys)],
+        &clock,
+        fetched_only(&sources),
+    );
     fetched(jwks_of(&verifier.issuers[0]).unwrap(), 1).await;
     verifier
 }
