@@ -32,7 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use uuid::Uuid;
 
 use self::attempts::{Attempts, TooMany};
 pub use self::error::AccountError;
@@ -220,13 +219,13 @@ impl Accounts {
 }
 
 impl Who {
-    /// Whose an identity is; `None` for one of another issuer.
+    /// Whose an identity is; `None` for one of another issuer, whatever its claims say.
     pub fn of(identity: &Identity) -> Option<Self> {
-        let session = identity.session_id.as_deref()?;
+        let standing = identity.standing.as_ref()?;
         Some(Self {
-            user: UserId(Uuid::try_parse(&identity.user_id).ok()?),
-            session: SessionId(Uuid::try_parse(session).ok()?),
-            token: None,
+            user: standing.user,
+            session: standing.session,
+            token: standing.token,
         })
     }
 }
