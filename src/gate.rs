@@ -393,6 +393,11 @@ impl Gate {
             ("server.listen", now.server.listen != then.server.listen),
             ("server.workers", now.server.workers != then.server.workers),
             ("admin.listen", now.admin.listen != then.admin.listen),
+            ("store", now.store != then.store),
+            (
+                "accounts",
+                now.accounts.is_some() != then.accounts.is_some(),
+            ),
             ("log.format", now.log.format != then.log.format),
             ("log.level", now.log.level != then.log.level),
         ];
@@ -444,7 +449,8 @@ impl Blame<'_> {
     }
 }
 
-fn switches(log: &config::Log) -> Switches {
+/// What of it is told, as `[log]` says.
+pub fn switches(log: &config::Log) -> Switches {
     Switches {
         format: log.format,
         access: log.access,

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::accounts::Accounts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::forward::http::Line;
@@ -35,6 +36,8 @@ pub struct Resources {
     pub revocations: Arc<Revocations>,
     /// The gateway's own sessions and keys; `None`: it has none, or they are not opened.
     pub own: Option<Arc<OwnSessions>>,
+    /// The gateway's own users, likewise.
+    pub accounts: Option<Arc<Accounts>>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Access and audit lines.
@@ -51,6 +54,7 @@ impl Resources {
             streams: Streams::heeding(&revocations, config.server.workers, clock.clone()),
             revocations,
             own: None,
+            accounts: None,
             upstreams: Upstreams::default(),
             jwks,
             metrics: Metrics::new(config.server.workers),
@@ -67,6 +71,7 @@ impl Resources {
             streams: Streams::heeding(&revocations, 1, clock.clone()),
             revocations,
             own: None,
+            accounts: None,
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),
             metrics: Metrics::new(1),

@@ -48,12 +48,16 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let identity = top.table("identity");
     let identity = headers::identity(identity, (&sources, assertion_header), &issuers);
     let upstreams = upstream::upstreams(&mut top);
+    let signers = own::Signers {
+        assertion: assertion.as_ref(),
+        accounts: accounts.as_ref(),
+    };
     let common = route::Common {
         max_body: server.max_body,
         errors,
         sources: &sources,
         identity: &identity,
-        own: own::Own::of(&server, assertion.as_ref()),
+        own: own::Own::of(&server, signers),
         apis: &apis,
         signs: assertion.is_some(),
         issuers: &issuers,

@@ -2,7 +2,7 @@
 
 use super::raw::Table;
 use super::route::{self, Common};
-use super::{Assertion, Auth, PathPattern, Route, Segment, Server, Target, pattern};
+use super::{Accounts, Assertion, Auth, PathPattern, Route, Segment, Server, Target, pattern};
 
 /// What the gateway answers itself on the public listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum OwnCall {
     Readyz,
     /// `<mount>/verify`: who calls, for another proxy.
     Verify,
-    /// `<mount>/jwks.json`: the public keys that assertions are verified with.
+    /// `<mount>/jwks.json`: the public keys of all that the gateway signs.
     Jwks,
     /// Everything else under the mount: nothing is there, and none of it is an upstream's.
     Nothing,
@@ -25,6 +25,13 @@ pub(super) struct Own {
     calls: Vec<Call>,
 }
 
+/// Who signs with the gateway's own keys.
+#[derive(Clone, Copy)]
+pub(super) struct Signers<'c> {
+    pub(super) assertion: Option<&'c Assertion>,
+    pub(super) accounts: Option<&'c Accounts>,
+}
+
 struct Call {
     call: OwnCall,
     /// The name of its route: no `[[route]]` can be called so.
@@ -34,8 +41,8 @@ struct Call {
 }
 
 impl Own {
-    /// Those that `[server]` and `[assertion]` switch on. The mount is always the gateway's.
-    pub(super) fn of(server: &Server, assertion: Option<&Assertion>) -> Self {
+    /// Those that `[server]`, `[assertion]` and `[accounts]` switch on. The mount is always the gateway's.
+    pub(super) fn of(server: &Server, signers: Signers<'_>) -> Self {
         let mount = &server.mount;
         let mut own = Self {
             mount: mount.clone(),
@@ -53,11 +60,17 @@ impl Own {
                 auth: Auth::Required,
             });
         }
-        if let Some(assertion) = assertion {
+        let Signers {
+            assertion,
+            accounts,
+        } = signers;
+        if assertion.is_some() || accounts.is_some() {
             own.open(OwnCall::Jwks, "own:jwks", &format!("{mount}/jwks.json"));
-            if assertion.well_known && **mount != *"/.well-known" {
-                own.open(OwnCall::Jwks, "own:jwks", "/.well-known/jwks.json");
-            }
+        }
+        let well_known =
+            assertion.is_some_and(|it| it.well_known) || accounts.is_some_and(|it| it.well_known);
+        if well_known && **mount != *"/.well-known" {
+            own.open(OwnCall::Jwks, "own:jwks", "/.well-known/jwks.json");
         }
         for rest in ["", "/", "/{*rest}"] {
             let path = format!("{mount}{rest}");
@@ -97,7 +110,9 @@ fn mend(call: OwnCall) -> &'static str {
         OwnCall::Healthz | OwnCall::Readyz => {
             "choose another path, or set [server] public_probes = false"
         }
-        OwnCall::Jwks => "choose another path, or set [assertion] well_known = false",
+        OwnCall::Jwks => {
+            "choose another path, or set well_known = false in [assertion] and [accounts]"
+        }
         OwnCall::Verify | OwnCall::Nothing => "choose another path",
     }
 }

@@ -1,7 +1,8 @@
 //! The gateway's own calls on the public listener: the probes, `verify` for other proxies, and the public
 //! keys of what it signs. Where they stand is the config's to say (`config/own.rs`).
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use http::header::CACHE_CONTROL;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use crate::config::{IdentityHeaders, OwnCall};
 use crate::faces::Call;
 use crate::faces::page::{self, JSON};
 use crate::identity::Identity;
-use crate::identity::keyring::Keyring;
+use crate::identity::keyring::{Keyring, document_of};
 use crate::observe::readiness::Board;
 use crate::refusal::Refusal;
 use crate::request::head::Head;
@@ -20,23 +21,23 @@ use crate::request::head::Head;
 pub struct Own {
     call: OwnCall,
     board: Board,
-    keys: Option<Bytes>,
+    keyrings: Vec<Arc<Keyring>>,
     status_header: HeaderName,
     request_id_header: HeaderName,
 }
 
 impl Own {
-    /// Compiles `call`. `keyring`: where there is a key to sign with.
+    /// Compiles `call`. `keyrings`: what the gateway signs with.
     pub fn build(
         call: OwnCall,
         board: Board,
-        keyring: Option<&Keyring>,
+        keyrings: Vec<Arc<Keyring>>,
         identity: &IdentityHeaders,
     ) -> Self {
         Self {
             call,
             board,
-            keys: keyring.map(Keyring::document),
+            keyrings,
             status_header: identity.status_header.clone(),
             request_id_header: identity.request_id_header.clone(),
         }
@@ -92,13 +93,18 @@ impl Own {
 
     /// The public keys, as a JWKS document (RFC 7517 §5).
     fn jwks(&self) -> Result<Response<Body>, Refusal> {
-        let keys = self.keys.clone().ok_or(Refusal::RouteNotFound)?;
-        let mut response = page::page(JSON, StatusCode::OK, keys);
-        let fresh = HeaderValue::from_static("public, max-age=300");
+        if self.keyrings.is_empty() {
+            return Err(Refusal::RouteNotFound);
+        }
+        let mut response = page::page(JSON, StatusCode::OK, document_of(&self.keyrings));
+        let fresh = HeaderValue::from_static(JWKS_FRESH);
         response.headers_mut().insert(CACHE_CONTROL, fresh);
         Ok(response)
     }
 }
+
+/// How long others may keep the public keys: half of what a key is published before it signs.
+pub const JWKS_FRESH: &str = "public, max-age=600";
 
 /// What `verify` answers. A claim that is not there is null.
 #[derive(Serialize)]

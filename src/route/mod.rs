@@ -95,10 +95,13 @@ impl Target {
     }
 
     fn own(call: config::OwnCall, materials: &Materials<'_>) -> Self {
-        let keyring = materials.seal.map(|seal| &**seal.keyring());
-        let board = materials.resources.board.clone();
+        let resources = materials.resources;
+        let own = resources.own.as_ref().map(|own| own.keyring());
+        let keyrings = own.into_iter().chain(materials.seal.map(Seal::keyring));
+        let keyrings = keyrings.cloned().collect();
+        let board = resources.board.clone();
         let identity = &materials.config.identity;
-        Self::Face(Face::Own(Own::build(call, board, keyring, identity)))
+        Self::Face(Face::Own(Own::build(call, board, keyrings, identity)))
     }
 }
 

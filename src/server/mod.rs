@@ -1,6 +1,7 @@
 //! Listeners, workers, reload and drain: everything between the operating system and the gate. Holds the
 //! current `Gate` and swaps it whole. Decides nothing about requests.
 
+mod accounts;
 mod admin_listener;
 mod background;
 pub mod connection;
@@ -90,6 +91,18 @@ pub enum StartError {
     /// The certificate or key cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
+    /// The store of the accounts cannot be opened.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenError),
+    /// The accounts' secret cannot be used.
+    #[error(transparent)]
+    Vault(#[from] crate::identity::vault::VaultError),
+    /// The store's keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] crate::identity::keyring::ReadError),
+    /// The core of the accounts cannot be opened.
+    #[error("the accounts cannot be opened: {0}")]
+    Accounts(#[source] Box<crate::accounts::OpenError>),
     /// The operating system refused a thread or a socket.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -127,7 +140,9 @@ impl Running {
         };
         let clock = Clock::System;
         let jwks = JwksSources::fetching(Handle::current(), clock.clone());
-        let resources = Arc::new(Resources::new(&config, jwks, sink, clock));
+        let mut resources = Resources::new(&config, jwks, sink, clock);
+        accounts::open(&config, &mut resources).await?;
+        let resources = Arc::new(resources);
         let gate = Gate::build(config, &resources)?;
         crate::rehearsal::run_tests(&gate)?;
         let public = bound
@@ -158,6 +173,7 @@ impl Running {
         };
         let figures = background::lasting(&station);
         tokio::task::spawn_local(background::run(Arc::clone(&station)));
+        tokio::task::spawn_local(accounts::keep(Arc::clone(&station)));
         if watch_files {
             tokio::task::spawn_local(reload::watch(Arc::clone(&station)));
         }
@@ -200,6 +216,7 @@ impl Running {
             }
         });
         let _ = joined.await;
+        accounts::close(&self.station.resources).await;
     }
 }
 

@@ -10,7 +10,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::gate::Gate;
-use crate::server::{StartError, Station, tls};
+use crate::server::{StartError, Station, accounts, tls};
 
 /// Reads the configuration again and swaps the gate.
 ///
@@ -32,6 +32,7 @@ pub fn reload(station: &Station) -> Result<(), StartError> {
         .resources
         .streams
         .review(move |member| judge.review(member));
+    accounts::configure(station);
     station.reloaded.notify_one();
     tracing::info!("configuration reloaded");
     Ok(())

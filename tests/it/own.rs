@@ -202,7 +202,7 @@ async fn verified(gateway: &Gateway, assertion: &str, place: &str) -> Value {
     let _ = jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default();
     let published = ask(gateway, &format!("GET {place}"), "").await;
     assert_eq!(published.status(), 200);
-    assert_eq!(published.head.all("cache-control"), ["public, max-age=300"]);
+    assert_eq!(published.head.all("cache-control"), ["public, max-age=600"]);
     let keys: JwkSet = serde_json::from_slice(&published.body).unwrap();
     let header = decode_header(assertion).unwrap();
     assert_eq!(header.typ.as_deref(), Some("assertion+jwt"));

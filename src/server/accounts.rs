@@ -1,0 +1,130 @@
+//! The gateway's own accounts as a process holds them: opened at the start, before anything listens, and looked after
+//! on the control thread: keys read again, uses of sessions written, old rows removed, readiness told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::accounts::{self, Accounts, Parts, keys};
+use crate::config::Config;
+use crate::gate;
+use crate::identity::keyring::Keyring;
+use crate::identity::sessions::OwnSessions;
+use crate::identity::vault::Vault;
+use crate::observe::readiness::Reporter;
+use crate::records::UnixMillis;
+use crate::resources::Resources;
+use crate::server::{StartError, Station};
+use crate::store::{self, Store};
+
+/// Opens the accounts of a configuration, if it has any, into `resources`: the store, brought to the form of this
+/// version; the keys, of which the first is made where there is none; and the core over both.
+///
+/// # Errors
+/// When one of them cannot be opened. A gateway whose users cannot come in does not start.
+pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), StartError> {
+    let (Some(accounts), Some(place)) = (config.accounts.clone(), config.store.clone()) else {
+        return Ok(());
+    };
+    // A PostgreSQL store waits for its server.
+    let opened = tokio::task::spawn_blocking(move || store::open(&place)).await;
+    let store = opened.map_err(std::io::Error::from)??;
+    let vault = Arc::new(Vault::of(&accounts.secret)?);
+    let clock = resources.clock.clone();
+    let now = UnixMillis::try_from(clock.since_epoch().as_millis()).unwrap_or(UnixMillis::MAX);
+    let prepared = keys::prepare(&*store, &vault, &accounts, now).await;
+    prepared.map_err(accounts::OpenError::from)?;
+    let keyring = Keyring::open(Arc::clone(&store), Arc::clone(&vault), clock.clone()).await?;
+    let revocations = Arc::clone(&resources.revocations);
+    let parts = Parts {
+        store: Arc::clone(&store),
+        keyring: Arc::clone(&keyring),
+        revocations: Arc::clone(&revocations),
+        vault,
+        clock: clock.clone(),
+        metrics: resources.metrics.clone(),
+        sink: resources.sink.with(gate::switches(&config.log)),
+    };
+    resources.accounts = Some(Accounts::open(&accounts, parts).await?);
+    resources.own = Some(OwnSessions::new(keyring, store, revocations, clock));
+    Ok(())
+}
+
+/// Gives the core the settings of a configuration that was reloaded.
+pub fn configure(station: &Station) {
+    let gate = station.gate.load_full();
+    let accounts = station.resources.accounts.clone();
+    if let (Some(accounts), Some(config)) = (accounts, gate.config().accounts.clone()) {
+        tokio::task::spawn_local(async move {
+            if let Err(error) = accounts.configure(&config, gate.sink()).await {
+                tracing::error!(%error, "the settings of [accounts] were not taken over");
+            }
+        });
+    }
+}
+
+/// Looks after the accounts until the process ends.
+pub async fn keep(station: Arc<Station>) {
+    let Some(own) = station.resources.own.clone() else {
+        return;
+    };
+    let board = station.resources.board.part("store");
+    board.ready();
+    for round in 1_u64.. {
+        tokio::time::sleep(TICK).await;
+        tell(&board, &**own.store()).await;
+        if round.is_multiple_of(KEYS)
+            && let Err(error) = own.keyring().refresh().await
+        {
+            tracing::debug!(%error, "the keys were not read again");
+        }
+        if round.is_multiple_of(USES)
+            && let Err(error) = own.flush_uses().await
+        {
+            tracing::debug!(%error, "uses of sessions were not written");
+        }
+        if round.is_multiple_of(REGISTER) {
+            let remembered = station.gate.load().config().tokens.cache_time;
+            own.revocations().prune(remembered * 2);
+        }
+        if round.is_multiple_of(ROWS)
+            && let Some(accounts) = &station.resources.accounts
+            && let Err(error) = accounts.look_after().await
+        {
+            tracing::warn!(%error, "old rows were not removed");
+        }
+    }
+}
+
+/// Writes what waits, when no request comes any more.
+pub async fn close(resources: &Resources) {
+    if let Some(own) = &resources.own
+        && let Err(error) = own.flush_uses().await
+    {
+        tracing::warn!(%error, "uses of sessions were not written");
+    }
+}
+
+/// Whether the store answers, in time.
+async fn tell(board: &Reporter, store: &dyn Store) {
+    match tokio::time::timeout(PATIENCE, store.ping()).await {
+        Ok(Ok(())) => board.ready(),
+        // The log has the cause: it may hold a host's name.
+        Ok(Err(_)) => board.not_ready("the store is unavailable"),
+        Err(_) => board.not_ready("the store does not answer"),
+    }
+}
+
+impl From<accounts::OpenError> for StartError {
+    fn from(error: accounts::OpenError) -> Self {
+        Self::Accounts(Box::new(error))
+    }
+}
+
+const TICK: Duration = Duration::from_secs(1);
+/// How long the store may take to say that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// In ticks, each.
+const KEYS: u64 = 5;
+const USES: u64 = 10;
+const REGISTER: u64 = 60;
+const ROWS: u64 = 600;
