@@ -2,13 +2,19 @@
 //! The user is read afresh, so that what changed meanwhile is in the new token.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::attempts::Class;
 use super::log_in::may_use;
 use super::refresh::{self, Decision, Limits, Presented, Unread};
 use super::tally::OK;
 use super::{AccountError, Accounts, SignedIn, Told, Who};
+use crate::identity::{access_token, jwt};
 use crate::records::{Api, Client, Session, SessionId, UnixMillis, User, UserId};
+use crate::refusal::Refusal;
 use crate::state::Ended;
 use crate::store::{Change, SessionChange};
 
@@ -84,6 +90,54 @@ impl Accounts {
         self.told_renewal("renew", (Api::App, names, who.session), client);
         let (session, user) = renewed?;
         self.tokens(user, session, Vec::new())
+    }
+
+    /// The same by the text of the old access token, also of one that expired at most `within` ago.
+    ///
+    /// # Errors
+    /// As `renew`; `RefreshUnknown` where the token is none of ours, `SessionExpired` where it is too old.
+    pub async fn renew_expired(
+        &self,
+        access_token: &str,
+        within: Duration,
+        client: &Client,
+    ) -> Result<SignedIn, AccountError> {
+        let who = self.whose(access_token, within).await?;
+        self.renew(who, client).await
+    }
+
+    /// Whose an access token is that we signed, and that expired at most `within` ago, if at all.
+    async fn whose(&self, token: &str, within: Duration) -> Result<Who, AccountError> {
+        let token = jwt::read(token).map_err(|_| AccountError::RefreshUnknown)?;
+        let verified = match self.keyring.verify(&token.jws) {
+            Err(Refusal::KeyUnknown) if self.keyring.reload().await => {
+                self.keyring.verify(&token.jws)
+            }
+            verified => verified,
+        };
+        verified.map_err(|refusal| match refusal {
+            Refusal::KeysUnavailable => AccountError::Unavailable,
+            _ => AccountError::RefreshUnknown,
+        })?;
+        let settings = self.settings();
+        let text = |name: &str| token.claims.get(name).and_then(Value::as_str);
+        let id = |name: &str| text(name).and_then(|id| Uuid::try_parse(id).ok());
+        let ours = text("iss") == Some(&*settings.config.issuer)
+            && text("aud") == Some(access_token::AUDIENCE);
+        let expires = token.claims.get("exp").and_then(Value::as_u64);
+        match (ours, id("sub"), id("session_id"), expires) {
+            (true, Some(_), Some(_), Some(expires))
+                if self.clock.now() > expires.saturating_add(within.as_secs()) =>
+            {
+                Err(AccountError::SessionExpired)
+            }
+            (true, Some(user), Some(session), Some(_)) => Ok(Who {
+                user: UserId(user),
+                session: SessionId(session),
+                token: None,
+            }),
+            _ => Err(AccountError::RefreshUnknown),
+        }
     }
 
     /// The decision on a token and what follows from it, in one transaction of the store.

@@ -210,3 +210,49 @@ async fn the_app_api_renews_sessions_of_its_own_that_are_alive() {
         .unwrap();
     assert_eq!(renew(&phone).await.err(), Some(AccountError::SessionGone));
 }
+
+#[tokio::test]
+async fn an_expired_access_token_is_renewed_for_so_long() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let client = Client::default();
+    let phone = bench.log_in(Api::App).await;
+    let text = phone.access_token.expose();
+    let week = Duration::from_secs(7 * 86_400);
+    let renew = |text: String| {
+        let accounts = bench.accounts.clone();
+        async move {
+            accounts
+                .renew_expired(&text, week, &Client::default())
+                .await
+        }
+    };
+    bench.pass(3600 + 7 * 86_400);
+    assert!(renew(text.clone()).await.is_ok());
+    let (head, signature) = text.rsplit_once('.').unwrap();
+    let other = bench.log_in(Api::App).await;
+    let (_, other) = other.access_token.expose().rsplit_once('.').unwrap();
+    for forged in [
+        format!("{head}.{other}"),
+        head.to_owned(),
+        signature.to_owned(),
+        String::new(),
+    ] {
+        let refused = renew(forged).await.err();
+        assert_eq!(refused, Some(AccountError::RefreshUnknown));
+    }
+    bench.pass(1);
+    assert_eq!(
+        renew(text.clone()).await.err(),
+        Some(AccountError::SessionExpired)
+    );
+    let phone = bench.log_in(Api::App).await;
+    let scope = (Scope::Local, &client);
+    bench
+        .accounts
+        .log_out(Api::App, who(&phone), scope)
+        .await
+        .unwrap();
+    let ended = renew(phone.access_token.expose().clone()).await.err();
+    assert_eq!(ended, Some(AccountError::SessionGone));
+}
