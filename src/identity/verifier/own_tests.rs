@@ -17,6 +17,9 @@ const SECRET: &[u8] = b"kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE";
 const ISS: &str = "https://gw.example/auth/v1";
 const OPAQUE: &str = "0d9f3a52-5f0c-4a4e-9b7e-1c2d3e4f5a6b";
 
+/// What may have become of a session and its user.
+type Change = fn(&mut Session, &mut User);
+
 struct House {
     store: Arc<TestStore>,
     own: Arc<OwnSessions>,
@@ -101,7 +104,7 @@ async fn an_access_token_is_worth_what_its_session_is_worth() {
     let house = House::open().await;
     let ada = user(1);
     let live = session(1, &ada);
-    let changes: [(&str, fn(&mut Session, &mut User)); 6] = [
+    let changes: [(&str, Change); 6] = [
         ("ended", |session, _| session.ended_at = Some(1)),
         ("disabled", |_, user| user.disabled = true),
         ("deleted", |_, user| user.deleted_at = Some(1)),
