@@ -9,18 +9,32 @@ pub(super) struct Migration {
 }
 
 /// The steps of SQLite, in their order.
-pub(super) const SQLITE: &[Migration] = &[Migration {
-    version: 1,
-    name: "accounts",
-    sql: include_str!("migrations/sqlite/0001_accounts.sql"),
-}];
+pub(super) const SQLITE: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "accounts",
+        sql: include_str!("migrations/sqlite/0001_accounts.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "ends",
+        sql: include_str!("migrations/sqlite/0002_ends.sql"),
+    },
+];
 
 /// The steps of PostgreSQL, in their order.
-pub(super) const POSTGRES: &[Migration] = &[Migration {
-    version: 1,
-    name: "accounts",
-    sql: include_str!("migrations/postgres/0001_accounts.sql"),
-}];
+pub(super) const POSTGRES: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "accounts",
+        sql: include_str!("migrations/postgres/0001_accounts.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "ends",
+        sql: include_str!("migrations/postgres/0002_ends.sql"),
+    },
+];
 
 /// Where a database notes what was applied to it.
 pub(super) const NOTES: &str = "CREATE TABLE IF NOT EXISTS migrations ( \

@@ -18,6 +18,7 @@ use crate::records::{
     SessionToken, TokenHash, UnixMillis, User, UserId, Username,
 };
 use crate::secret::Secret;
+use crate::state::Ended;
 
 pub use migrate::Foreign;
 
@@ -76,6 +77,9 @@ pub fn open(store: &config::Store) -> Result<Arc<dyn Store>, OpenError> {
         StorePlace::Postgres(url) => Ok(Arc::new(postgres::Postgres::open(url, store)?)),
     }
 }
+
+/// How long a note of an end is kept, in milliseconds: longer than any process remembers a verification.
+pub(crate) const ENDS_KEPT: UnixMillis = 24 * 3600 * 1000;
 
 /// What must be unique among users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,6 +252,8 @@ pub trait Store: Send + Sync {
 
     /// Makes a user. `Taken` where id, username key, e-mail or phone are another's.
     fn add_user(&self, user: NewUser) -> Answer<'_, User>;
+    /// Makes all of these users as they stand, but for their numbers; or none of them. How many.
+    fn add_users(&self, users: Vec<User>) -> Answer<'_, u64>;
     /// The user with this id.
     fn user(&self, id: UserId) -> Answer<'_, Option<User>>;
     /// The user with this username key.
@@ -329,6 +335,15 @@ pub trait Store: Send + Sync {
     ) -> Answer<'s, bool>;
     /// Takes away keys that verify nothing any more.
     fn remove_keys(&self, ended_before: UnixMillis) -> Answer<'_, u64>;
+
+    // ── Ends ──
+
+    /// Notes what ended in this store, for other processes that run over it. It is kept for `ENDS_KEPT`.
+    fn note_end(&self, ended: Ended, at: UnixMillis) -> Answer<'_, ()>;
+    /// The number of the newest note; 0: there is none.
+    fn last_end(&self) -> Answer<'_, i64>;
+    /// Notes newer than the one of this number, in their order; not all at once where there are many.
+    fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>>;
 
     // ── Jobs ──
 

@@ -24,6 +24,7 @@ use crate::records::{
     User, UserId,
 };
 use crate::secret::Secret;
+use crate::state::Ended;
 
 /// The store on a server.
 pub(super) struct Postgres {
@@ -187,6 +188,14 @@ impl Store for Postgres {
         })
     }
 
+    fn add_users(&self, users: Vec<User>) -> Answer<'_, u64> {
+        self.call(async move |connections: &Connections| {
+            connections
+                .transact(async |transaction| writes::add_users(transaction, &users).await)
+                .await
+        })
+    }
+
     fn user(&self, id: UserId) -> Answer<'_, Option<User>> {
         self.one(sql::USER, vec![id.into()], rows::user)
     }
@@ -342,6 +351,23 @@ impl Store for Postgres {
 
     fn remove_keys(&self, ended_before: UnixMillis) -> Answer<'_, u64> {
         self.run(sql::REMOVE_KEYS, vec![ended_before.into()])
+    }
+
+    fn note_end(&self, ended: Ended, at: UnixMillis) -> Answer<'_, ()> {
+        self.call(async move |connections: &Connections| {
+            connections
+                .transact(async |transaction| writes::note_end(transaction, ended, at).await)
+                .await
+        })
+    }
+
+    fn last_end(&self) -> Answer<'_, i64> {
+        let last = self.one(sql::LAST_END, Vec::new(), rows::number);
+        Box::pin(async move { last.await.map(Option::unwrap_or_default) })
+    }
+
+    fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>> {
+        self.read(sql::ENDS_AFTER, vec![number.into()], rows::end)
     }
 
     fn put_job(&self, job: Job) -> Answer<'_, Job> {

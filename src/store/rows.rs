@@ -8,6 +8,7 @@ use crate::records::{
     SessionToken, TokenHash, User, UserId, Username,
 };
 use crate::secret::Secret;
+use crate::state::Ended;
 
 /// The cells of one row. The error names what is wrong with a cell, never what is in it.
 pub(super) trait Cells {
@@ -248,6 +249,23 @@ pub(super) fn kid(row: &mut Row<'_>) -> Result<Box<str>, StoreError> {
 
 pub(super) fn user_and_kind(row: &mut Row<'_>) -> Result<(UserId, CodeKind), StoreError> {
     Ok((UserId(row.id()?), row.word(CodeKind::of_word)?))
+}
+
+/// What ended, with its number in the order of telling.
+pub(super) fn end(row: &mut Row<'_>) -> Result<(i64, Ended), StoreError> {
+    let (number, kind) = (row.integer()?, row.text()?);
+    let (user, session) = (row.maybe_id()?.map(UserId), row.maybe_id()?.map(SessionId));
+    let ended = match (&*kind, user, session, row.maybe_integer()?) {
+        ("session", _, Some(session), _) => Ended::Session(session),
+        ("user", Some(user), ..) => Ended::User(user),
+        ("user_except_session", Some(user), Some(session), _) => {
+            Ended::UserExceptSession(user, session)
+        }
+        ("user_except_token", Some(user), _, Some(token)) => Ended::UserExceptToken(user, token),
+        ("token", _, _, Some(token)) => Ended::Token(token),
+        _ => return Err(unreadable(1, "no end")),
+    };
+    Ok((number, ended))
 }
 
 pub(super) fn number(row: &mut Row<'_>) -> Result<i64, StoreError> {

@@ -201,6 +201,15 @@ pub(super) const JOBS_OF: &str = concat!(
     " FROM jobs WHERE session_id = $1 ORDER BY created_at DESC, number DESC LIMIT $2"
 );
 
+// ── Ends ──
+
+pub(super) const NOTE_END: &str =
+    "INSERT INTO ends (kind, user_id, session_id, token, at) VALUES ($1, $2, $3, $4, $5)";
+pub(super) const FORGET_ENDS: &str = "DELETE FROM ends WHERE at < $1";
+pub(super) const LAST_END: &str = "SELECT coalesce(max(number), 0) FROM ends";
+pub(super) const ENDS_AFTER: &str = "SELECT number, kind, user_id, session_id, token FROM ends \
+    WHERE number > $1 ORDER BY number LIMIT 1000";
+
 // ── Upkeep ──
 
 /// What `sessions_stale` holds: ended ones, and log-ins that may be forgotten.

@@ -27,6 +27,7 @@ use crate::records::{
     Code, CodeKind, Email, Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis,
     User, UserId,
 };
+use crate::state::Ended;
 
 /// The store in one file.
 pub(super) struct Sqlite {
@@ -141,6 +142,10 @@ impl Store for Sqlite {
 
     fn add_user(&self, user: NewUser) -> Answer<'_, User> {
         self.write(move |connection| writes::add_user(connection, user))
+    }
+
+    fn add_users(&self, users: Vec<User>) -> Answer<'_, u64> {
+        self.write(move |connection| writes::add_users(connection, &users))
     }
 
     fn user(&self, id: UserId) -> Answer<'_, Option<User>> {
@@ -275,6 +280,20 @@ impl Store for Sqlite {
 
     fn remove_keys(&self, ended_before: UnixMillis) -> Answer<'_, u64> {
         self.write(move |connection| run(connection, (sql::REMOVE_KEYS, &[ended_before.into()])))
+    }
+
+    fn note_end(&self, ended: Ended, at: UnixMillis) -> Answer<'_, ()> {
+        self.write(move |connection| writes::note_end(connection, ended, at))
+    }
+
+    fn last_end(&self) -> Answer<'_, i64> {
+        self.read(|connection| {
+            first(connection, (sql::LAST_END, &[]), rows::number).map(Option::unwrap_or_default)
+        })
+    }
+
+    fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>> {
+        self.read(move |connection| all(connection, (sql::ENDS_AFTER, &[number.into()]), rows::end))
     }
 
     fn put_job(&self, job: Job) -> Answer<'_, Job> {

@@ -1,6 +1,7 @@
 //! The contract, once for both engines: each test runs on SQLite and on PostgreSQL, with a database of its own.
 
 mod codes;
+mod ends;
 mod file;
 mod jobs;
 mod kill;
@@ -124,6 +125,7 @@ contract! {
         a_deleted_user_takes_everything_with_it,
         users_are_listed_in_pages,
         users_are_searched_in_any_case_and_literally,
+        users_are_added_together_or_not_at_all,
         numbers_are_never_given_twice,
         odd_texts_are_kept;
     sessions:
@@ -152,6 +154,9 @@ contract! {
         one_of_a_race_adds_a_key,
         an_added_key_ends_those_before_it,
         keys_that_ended_are_removed;
+    ends:
+        ends_come_back_in_their_order,
+        old_notes_of_ends_are_forgotten;
     jobs:
         the_first_owner_of_a_job_stays,
         one_of_a_race_owns_a_job,

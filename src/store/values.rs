@@ -8,6 +8,7 @@ use crate::records::{
     Client, Code, CodeKind, Job, KeyRecord, Object, Session, SessionId, TokenHash, UnixMillis,
     User, UserId,
 };
+use crate::state::Ended;
 
 /// What is bound to a parameter.
 #[derive(Clone)]
@@ -351,6 +352,26 @@ pub(super) fn revoke_tokens(which: Tokens) -> (&'static str, Vec<Value>) {
             (sql::REVOKE_OTHER_TOKENS, vec![user.into(), number.into()])
         }
     }
+}
+
+/// What `NOTE_END` binds.
+pub(super) fn note_end(ended: Ended, at: UnixMillis) -> Vec<Value> {
+    let (kind, user, session, token) = match ended {
+        Ended::Session(session) => ("session", None, Some(session), None),
+        Ended::User(user) => ("user", Some(user), None, None),
+        Ended::UserExceptSession(user, session) => {
+            ("user_except_session", Some(user), Some(session), None)
+        }
+        Ended::UserExceptToken(user, token) => ("user_except_token", Some(user), None, Some(token)),
+        Ended::Token(token) => ("token", None, None, Some(token)),
+    };
+    vec![
+        kind.into(),
+        user.into(),
+        session.into(),
+        token.into(),
+        at.into(),
+    ]
 }
 
 /// The statement that takes a code, and what it binds.

@@ -10,6 +10,7 @@ use crate::records::{
     Api, Authentication, Client, Code, CodeKind, Email, Job, KeyRecord, Object, Session, SessionId,
     SessionToken, TokenHash, UnixMillis, User, UserId,
 };
+use crate::state::Ended;
 use crate::store::{
     Answer, NewSession, NewUser, PruneBefore, Pruned, SessionChange, SessionSummary, Sessions,
     Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
@@ -168,6 +169,22 @@ impl Store for TestStore {
     }
 
     fn add_user(&self, _: NewUser) -> Answer<'_, User> {
+        self.nothing()
+    }
+
+    fn add_users(&self, _: Vec<User>) -> Answer<'_, u64> {
+        self.nothing()
+    }
+
+    fn note_end(&self, _: Ended, _: UnixMillis) -> Answer<'_, ()> {
+        self.nothing()
+    }
+
+    fn last_end(&self) -> Answer<'_, i64> {
+        self.nothing()
+    }
+
+    fn ends_after(&self, _: i64) -> Answer<'_, Vec<(i64, Ended)>> {
         self.nothing()
     }
 

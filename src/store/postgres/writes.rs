@@ -5,7 +5,8 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Change, NewSession, PruneBefore, Pruned, SessionChange, SignIn, StoreError, UserChange,
+    Change, ENDS_KEPT, NewSession, PruneBefore, Pruned, SessionChange, SignIn, StoreError,
+    UserChange,
 };
 use super::super::{rows, sql, values};
 use super::connections::Connections;
@@ -13,6 +14,7 @@ use super::query::{Failure, all, first, run};
 use crate::records::{
     Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
 };
+use crate::state::Ended;
 
 type Wrote<T> = Result<T, Failure>;
 
@@ -149,6 +151,26 @@ pub(super) async fn touch_sessions(
     Ok(())
 }
 
+pub(super) async fn add_users(transaction: &Transaction<'_>, users: &[User]) -> Wrote<u64> {
+    for user in users {
+        let add = (sql::ADD_USER, &values::add_user(user)[..]);
+        first(transaction, add, rows::number).await?;
+    }
+    Ok(users.len() as u64)
+}
+
+pub(super) async fn note_end(
+    transaction: &Transaction<'_>,
+    ended: Ended,
+    at: UnixMillis,
+) -> Wrote<()> {
+    // One after the other: a number must not be seen before a lower one, or a reader would go past that.
+    run(transaction, (LOCK_ENDS, &[])).await?;
+    run(transaction, (sql::FORGET_ENDS, &[(at - ENDS_KEPT).into()])).await?;
+    run(transaction, (sql::NOTE_END, &values::note_end(ended, at))).await?;
+    Ok(())
+}
+
 pub(super) async fn add_key(
     transaction: &Transaction<'_>,
     key: &KeyRecord,
@@ -207,6 +229,7 @@ pub(super) async fn prune(transaction: &Transaction<'_>, before: PruneBefore) ->
 /// Rows of a kind at a time.
 const MOST: u64 = 500;
 
+const LOCK_ENDS: &str = "LOCK TABLE ends IN EXCLUSIVE MODE";
 const LOCK_KEYS: &str = "LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE";
 const TOUCH_SESSIONS: &str = "UPDATE sessions s SET last_used_at = used.at \
     FROM unnest($1::UUID[], $2::BIGINT[]) AS used (id, at) \

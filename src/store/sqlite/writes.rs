@@ -3,13 +3,15 @@
 use rusqlite::Connection;
 
 use super::super::{
-    Change, NewSession, NewUser, SessionChange, Sessions, SignIn, StoreError, Tokens, UserChange,
+    Change, ENDS_KEPT, NewSession, NewUser, SessionChange, Sessions, SignIn, StoreError, Tokens,
+    UserChange,
 };
 use super::super::{rows, sql, values};
 use super::query::{all, first, run};
 use crate::records::{
     Code, CodeKind, Job, KeyRecord, Session, SessionId, TokenHash, UnixMillis, User, UserId,
 };
+use crate::state::Ended;
 
 type Wrote<T> = Result<T, StoreError>;
 
@@ -19,6 +21,22 @@ pub(super) fn add_user(connection: &Connection, new: NewUser) -> Wrote<User> {
     let number = first(connection, (sql::ADD_USER, &values), rows::number)?;
     user.number = number.ok_or_else(nothing)?;
     Ok(user)
+}
+
+pub(super) fn add_users(connection: &Connection, users: &[User]) -> Wrote<u64> {
+    for user in users {
+        first(
+            connection,
+            (sql::ADD_USER, &values::add_user(user)),
+            rows::number,
+        )?;
+    }
+    Ok(users.len() as u64)
+}
+
+pub(super) fn note_end(connection: &Connection, ended: Ended, at: UnixMillis) -> Wrote<()> {
+    run(connection, (sql::FORGET_ENDS, &[(at - ENDS_KEPT).into()]))?;
+    run(connection, (sql::NOTE_END, &values::note_end(ended, at))).map(drop)
 }
 
 pub(super) fn change_user(

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Place, at_once, email, hash, named, session_of, somebody, username};
 use crate::records::{Api, Code, CodeKind, Object, User, UserId};
 use crate::secret::Secret;
-use crate::store::{Change, NewUser, OldestFirst, StoreError, Unique, UserQuery};
+use crate::store::{Change, NewUser, OldestFirst, StoreError, Unique, UserQuery, values};
 
 fn object(value: serde_json::Value) -> Object {
     value.as_object().unwrap().clone()
@@ -289,6 +289,24 @@ pub(super) async fn users_are_searched_in_any_case_and_literally(place: Place) {
     let long = "x".repeat(200_000);
     let (none, count) = place.store.users(page(0, 10, Some(&long))).await.unwrap();
     assert_eq!((none.len(), count), (0, 0));
+}
+
+pub(super) async fn users_are_added_together_or_not_at_all(place: Place) {
+    let store = &place.store;
+    let row = |name: &str| User {
+        disabled: name == "bob",
+        last_sign_in_at: Some(5),
+        ..values::new_user(named(name))
+    };
+    let (ada, bob) = (row("ada"), row("bob"));
+    let added = store.add_users(vec![ada.clone(), bob.clone()]).await;
+    assert_eq!(added.unwrap(), 2);
+    let kept = store.user(bob.id).await.unwrap().unwrap();
+    assert!(kept.disabled && kept.number > 0 && kept.last_sign_in_at == Some(5));
+    let (eve, second) = (row("eve"), row("ADA"));
+    let refused = store.add_users(vec![eve.clone(), second]).await;
+    assert!(matches!(refused, Err(StoreError::Taken(_))), "{refused:?}");
+    assert!(store.user(eve.id).await.unwrap().is_none());
 }
 
 pub(super) async fn numbers_are_never_given_twice(place: Place) {
