@@ -13,6 +13,7 @@ use crate::identity::vault::Vault;
 use crate::observe::readiness::Reporter;
 use crate::records::UnixMillis;
 use crate::resources::Resources;
+use crate::server::ends::Follower;
 use crate::server::{StartError, Station};
 use crate::store::{self, Store};
 
@@ -35,6 +36,8 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
     prepared.map_err(accounts::OpenError::from)?;
     let keyring = Keyring::open(Arc::clone(&store), Arc::clone(&vault), clock.clone()).await?;
     let revocations = Arc::clone(&resources.revocations);
+    let follower = Follower::begin(Arc::clone(&store), Arc::clone(&revocations)).await;
+    tokio::task::spawn_local(follower.map_err(accounts::OpenError::from)?.run());
     let parts = Parts {
         store: Arc::clone(&store),
         keyring: Arc::clone(&keyring),

@@ -5,6 +5,7 @@ mod accounts;
 mod admin_listener;
 mod background;
 pub mod connection;
+mod ends;
 pub mod http1;
 pub mod listener;
 pub mod reload;
