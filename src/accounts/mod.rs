@@ -7,7 +7,7 @@ pub mod admin;
 mod attempts;
 pub mod codes;
 mod error;
-mod hashes;
+pub mod hashes;
 mod hashing;
 pub mod keys;
 pub mod log_in;

@@ -3,10 +3,17 @@
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod keys;
 pub mod probe;
 pub mod run;
 pub mod schema;
+pub mod session;
+pub mod store;
 pub mod token;
+pub mod user;
+
+mod import;
+mod opened;
 
 use std::process::ExitCode;
 
@@ -30,6 +37,14 @@ enum Command {
     Explain(explain::Explain),
     /// Mint, inspect or verify tokens.
     Token(token::Token),
+    /// Look after the gateway's own users.
+    User(user::User),
+    /// Look after sessions: list them, end them.
+    Session(session::Session),
+    /// Look after the gateway's own signing keys.
+    Keys(keys::Keys),
+    /// Look after the store of users, sessions and keys.
+    Store(store::Store),
     /// Print the JSON Schema of the configuration.
     Schema(schema::Schema),
     /// Ask a running gateway whether it is ready; for container health checks.
@@ -45,6 +60,10 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Token(args) => token::run(args),
+        Command::User(args) => user::run(args),
+        Command::Session(args) => session::run(args),
+        Command::Keys(args) => keys::run(args),
+        Command::Store(args) => store::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Probe(args) => probe::run(args),
         Command::Demo(args) => demo::run(args),
