@@ -119,12 +119,16 @@ impl Accounts {
             Refusal::KeysUnavailable => AccountError::Unavailable,
             _ => AccountError::RefreshUnknown,
         })?;
+        let claims = token
+            .jws
+            .claims()
+            .map_err(|_| AccountError::RefreshUnknown)?;
         let settings = self.settings();
-        let text = |name: &str| token.claims.get(name).and_then(Value::as_str);
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
         let id = |name: &str| text(name).and_then(|id| Uuid::try_parse(id).ok());
         let ours = text("iss") == Some(&*settings.config.issuer)
             && text("aud") == Some(access_token::AUDIENCE);
-        let expires = token.claims.get("exp").and_then(Value::as_u64);
+        let expires = claims.get("exp").and_then(Value::as_u64);
         match (ours, id("sub"), id("session_id"), expires) {
             (true, Some(_), Some(_), Some(expires))
                 if self.clock.now() > expires.saturating_add(within.as_secs()) =>

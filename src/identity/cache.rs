@@ -1,11 +1,15 @@
 //! Verified tokens, remembered: a small cache of each worker's own in front of one that all share. Both
 //! hold only what was verified, under the token's full text; a bad token leaves nothing behind.
+//!
+//! Nobody waits for anybody: two workers that meet the same new token both verify it. Verifying takes at most
+//! a tenth of a millisecond, while a worker that waits stands still with all its connections, and a bad token,
+//! sent over and over, would keep all workers in a line.
 
 use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 
@@ -56,20 +60,11 @@ pub trait Generations {
 /// A worker's own verified tokens. Bounded, no lock, nothing allocated on a hit.
 #[derive(Debug)]
 pub struct LocalTokens {
-    tokens: RefCell<Local>,
+    /// Of this epoch of the shared cache.
+    tokens: RefCell<(u64, Halves)>,
     counts: Arc<TokenCounts>,
     /// The worker's figures.
     cells: Option<Arc<Cells>>,
-    hasher: RandomState,
-    /// Half the bound: entries live in two halves, and the older one is dropped when the younger is full.
-    half: usize,
-}
-
-#[derive(Debug, Default)]
-struct Local {
-    epoch: u64,
-    young: FxHashMap<u64, Entry>,
-    old: FxHashMap<u64, Entry>,
 }
 
 /// What a worker's cache met.
@@ -85,11 +80,9 @@ impl LocalTokens {
     /// At most `size` tokens; fewer than two are none.
     pub fn new(size: usize) -> Self {
         Self {
-            tokens: RefCell::default(),
+            tokens: RefCell::new((0, Halves::new(size))),
             counts: Arc::default(),
             cells: None,
-            hasher: RandomState::new(),
-            half: size / 2,
         }
     }
 
@@ -121,7 +114,7 @@ impl LocalTokens {
         }
     }
 
-    /// The identity of `token`, if it was verified in this epoch and still holds.
+    /// The identity of `token`, if it was verified in this epoch of `cache` and still holds.
     pub(crate) fn find(
         &self,
         token: &str,
@@ -129,85 +122,94 @@ impl LocalTokens {
         cache: &TokenCache,
         generations: &dyn Generations,
     ) -> Option<Arc<Identity>> {
-        let mark = self.mark(token);
-        let mut local = self.tokens.borrow_mut();
-        local.enter(cache.epoch());
-        let entry = match local.young.get(&mark) {
-            Some(entry) => entry,
-            None => local.old.get(&mark)?,
-        };
-        if **entry.identity.token.expose() != *token || !entry.holds(moment, generations) {
-            return None;
-        }
-        let identity = entry.identity.clone();
-        if !local.young.contains_key(&mark) {
-            local.promote(mark, self.half);
-        }
-        Some(identity)
+        let mut tokens = self.tokens.borrow_mut();
+        let entry = enter(&mut tokens, cache).find(cache.mark(token), token)?;
+        entry
+            .holds(moment, generations)
+            .then(|| entry.identity.clone())
     }
 
     /// Keeps a verified token.
     pub(crate) fn insert(&self, entry: Entry, cache: &TokenCache) {
-        if self.half == 0 {
-            return;
-        }
-        let mark = self.mark(entry.identity.token.expose());
-        let mut local = self.tokens.borrow_mut();
-        local.enter(cache.epoch());
-        local.insert(mark, entry, self.half);
-    }
-
-    /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
-    /// cheaper. Only verified tokens are kept, and nobody can choose their signatures; the text decides.
-    fn mark(&self, token: &str) -> u64 {
-        let bytes = token.as_bytes();
-        self.hasher
-            .hash_one(&bytes[bytes.len().saturating_sub(32)..])
+        let mark = cache.mark(entry.identity.token.expose());
+        enter(&mut self.tokens.borrow_mut(), cache).insert(mark, entry);
     }
 }
 
-impl Local {
-    /// What was kept in another epoch is forgotten: it was verified under another configuration.
-    fn enter(&mut self, epoch: u64) {
-        if self.epoch != epoch {
-            self.young.clear();
-            self.old.clear();
-            self.epoch = epoch;
+/// What was kept in another epoch is forgotten: it was verified under another configuration.
+fn enter<'t>(tokens: &'t mut (u64, Halves), cache: &TokenCache) -> &'t mut Halves {
+    let (epoch, halves) = tokens;
+    let now = cache.epoch();
+    if *epoch != now {
+        halves.clear();
+        *epoch = now;
+    }
+    halves
+}
+
+/// Tokens by their marks, in two halves: what is used moves to the younger, and the older one is dropped
+/// when the younger is full.
+#[derive(Debug)]
+struct Halves {
+    young: FxHashMap<u64, Entry>,
+    old: FxHashMap<u64, Entry>,
+    /// Half the bound.
+    size: usize,
+}
+
+impl Halves {
+    fn new(bound: usize) -> Self {
+        Self {
+            young: FxHashMap::default(),
+            old: FxHashMap::default(),
+            size: bound / 2,
         }
     }
 
-    fn insert(&mut self, mark: u64, entry: Entry, half: usize) {
-        if self.young.len() >= half && !self.young.contains_key(&mark) {
+    /// The entry of exactly this token.
+    fn find(&mut self, mark: u64, token: &str) -> Option<&Entry> {
+        if !self.young.contains_key(&mark) {
+            let entry = self.old.remove(&mark)?;
+            self.insert(mark, entry);
+        }
+        let entry = self.young.get(&mark)?;
+        (**entry.identity.token.expose() == *token).then_some(entry)
+    }
+
+    fn insert(&mut self, mark: u64, entry: Entry) {
+        if self.size == 0 {
+            return;
+        }
+        if self.young.len() >= self.size && !self.young.contains_key(&mark) {
             std::mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
         self.young.insert(mark, entry);
     }
 
-    /// An old entry that is used stays.
-    fn promote(&mut self, mark: u64, half: usize) {
-        if let Some(entry) = self.old.remove(&mark) {
-            self.insert(mark, entry, half);
-        }
+    fn clear(&mut self) {
+        self.young.clear();
+        self.old.clear();
     }
 }
 
-/// Verified tokens of all workers.
+/// Verified tokens of all workers, in shards; a lock is held for one look into a map. Only a token that a
+/// worker does not know itself comes here: one in five minutes for each user, and bad ones.
 #[derive(Debug)]
 pub struct TokenCache {
-    shared: moka::sync::Cache<Arc<str>, Entry>,
+    shards: Box<[Mutex<Halves>]>,
+    hasher: RandomState,
     epoch: u64,
 }
 
 impl TokenCache {
-    /// At most `size` tokens, each for `time` at most.
-    pub fn new(size: u64, time: Duration) -> Self {
+    /// At most `size` tokens; fewer than two are none.
+    pub fn new(size: usize) -> Self {
+        let count = if size < SMALL { 1 } else { SHARDS };
+        let shards = (0..count).map(|_| Mutex::new(Halves::new(size / count)));
         Self {
-            shared: moka::sync::Cache::builder()
-                .max_capacity(size)
-                .time_to_live(time)
-                .expire_after(UntilEntryEnds)
-                .build(),
+            shards: shards.collect(),
+            hasher: RandomState::new(),
             epoch: next_epoch(),
         }
     }
@@ -219,19 +221,40 @@ impl TokenCache {
         moment: Moment,
         generations: &dyn Generations,
     ) -> Option<Entry> {
-        let entry = self.shared.get(token)?;
-        entry.holds(moment, generations).then_some(entry)
+        let mark = self.mark(token);
+        let mut shard = self.shard(mark);
+        let entry = shard.find(mark, token)?;
+        entry.holds(moment, generations).then(|| entry.clone())
     }
 
     /// Keeps a verified token.
     pub(crate) fn insert(&self, entry: Entry) {
-        let token = Arc::clone(entry.identity.token.expose());
-        self.shared.insert(token, entry);
+        let mark = self.mark(entry.identity.token.expose());
+        self.shard(mark).insert(mark, entry);
+    }
+
+    /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
+    /// cheaper. Only verified tokens are kept, and nobody can choose their signatures; the text decides.
+    fn mark(&self, token: &str) -> u64 {
+        let bytes = token.as_bytes();
+        self.hasher
+            .hash_one(&bytes[bytes.len().saturating_sub(32)..])
+    }
+
+    /// By the hash's upper half, since the map uses the lower.
+    fn shard(&self, mark: u64) -> MutexGuard<'_, Halves> {
+        let at = (mark >> 32) as usize % self.shards.len();
+        lock(&self.shards[at])
     }
 
     fn epoch(&self) -> u64 {
         self.epoch
     }
+}
+
+/// A thread that panicked left whole entries behind.
+fn lock(shard: &Mutex<Halves>) -> MutexGuard<'_, Halves> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Epochs are unique in the process, so that a worker's cache never takes one verifier for another.
@@ -240,20 +263,17 @@ fn next_epoch() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-/// Entries leave the shared cache when they end; room is not kept for the expired.
-#[derive(Debug)]
-struct UntilEntryEnds;
-
-impl moka::Expiry<Arc<str>, Entry> for UntilEntryEnds {
-    fn expire_after_create(&self, _: &Arc<str>, entry: &Entry, now: Instant) -> Option<Duration> {
-        Some(entry.until.saturating_duration_since(now))
-    }
-}
+const SHARDS: usize = 16;
+/// A cache of fewer tokens than this has one shard, so that its bound stays exact.
+const SMALL: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::identity::testing::identity;
+    use crate::secret::Secret;
 
     /// Issuers whose keys are all of this generation.
     struct All(u64);
@@ -292,24 +312,71 @@ mod tests {
         }
     }
 
+    fn entry(token: &str) -> Entry {
+        Entry {
+            identity: Arc::new(Identity {
+                token: Secret::new(token.into()),
+                ..identity("u", 1000)
+            }),
+            generation: 0,
+            until: Instant::now() + Duration::from_secs(60),
+        }
+    }
+
+    fn now() -> Moment {
+        Moment {
+            wall: 1,
+            monotonic: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn no_more_tokens_are_kept_than_the_bound_says() {
+        for (size, least) in [(0, 0), (1, 0), (2, 1), (10, 5), (4096, 1536)] {
+            let cache = TokenCache::new(size);
+            let local = LocalTokens::new(size);
+            for number in 0..2 * size + 10 {
+                cache.insert(entry(&number.to_string()));
+                local.insert(entry(&number.to_string()), &cache);
+            }
+            let kept = |halves: &Halves| halves.young.len() + halves.old.len();
+            let shared: usize = cache.shards.iter().map(|shard| kept(&lock(shard))).sum();
+            assert!((least..=size).contains(&shared), "{size}: {shared}");
+            let local = kept(&local.tokens.borrow().1);
+            assert!((least..=size).contains(&local), "{size}: {local}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_used_outlives_those_that_are_not() {
+        let cache = TokenCache::new(10);
+        cache.insert(entry("used"));
+        for number in 0..100 {
+            cache.insert(entry(&number.to_string()));
+            assert!(cache.find("used", now(), &All(0)).is_some(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_mark_that_two_tokens_share_makes_neither_the_other() {
+        let mut halves = Halves::new(10);
+        halves.insert(7, entry("one"));
+        assert!(halves.find(7, "other").is_none());
+        assert!(halves.find(7, "one").is_some());
+    }
+
     #[test]
     fn an_entry_of_what_ended_does_not_hold() {
-        let now = Instant::now();
-        let cache = TokenCache::new(10, Duration::from_secs(60));
-        let moment = Moment {
-            wall: 0,
-            monotonic: now,
-        };
+        let cache = TokenCache::new(10);
         for (user, found) in [("here", true), ("gone", false)] {
             let mut identity = identity(user, 1000);
-            identity.token = crate::secret::Secret::new(user.into());
+            identity.token = Secret::new(user.into());
             cache.insert(Entry {
                 identity: Arc::new(identity),
-                generation: 0,
-                until: now + Duration::from_secs(60),
+                ..entry(user)
             });
-            assert_eq!(cache.find(user, moment, &All(0)).is_some(), found);
+            assert_eq!(cache.find(user, now(), &All(0)).is_some(), found);
         }
-        assert!(cache.find("never", moment, &All(0)).is_none());
+        assert!(cache.find("never", now(), &All(0)).is_none());
     }
 }

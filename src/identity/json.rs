@@ -3,7 +3,10 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The text was not JSON as we accept it. Says no more, because the text may be secret.
@@ -16,6 +19,70 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Malformed> {
     match serde_json::from_slice::<Strict>(bytes) {
         Ok(Strict(Value::Object(map))) => Ok(map),
         Ok(_) | Err(_) => Err(Malformed),
+    }
+}
+
+/// Reads the text of one member of a JSON object, and of the rest no more than tells where it ends: a third of
+/// the work of [`parse_object`], which alone says whether the object is sound. `None`: it is not there, or no
+/// text. Twice is an error.
+pub fn read_member(bytes: &[u8], name: &str) -> Result<Option<String>, Malformed> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let text = Member(name).deserialize(&mut reader);
+    reader.end().map_err(|_| Malformed)?;
+    text.map_err(|_| Malformed)
+}
+
+/// The one member of this name.
+struct Member<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for Member<'_> {
+    type Value = Option<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut text: Option<&RawValue> = None;
+        while let Some(wanted) = access.next_key_seed(IsNamed(self.0))? {
+            if !wanted {
+                access.next_value::<IgnoredAny>()?;
+            } else if text.replace(access.next_value()?).is_some() {
+                return Err(A::Error::custom("a member twice"));
+            }
+        }
+        Ok(text.and_then(|text| serde_json::from_str(text.get()).ok()))
+    }
+}
+
+/// Whether a key, its escapes resolved, is this one.
+struct IsNamed<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for IsNamed<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for IsNamed<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<bool, E> {
+        Ok(key == self.0.as_bytes())
     }
 }
 
@@ -128,6 +195,47 @@ mod tests {
         for text in texts {
             let shown = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
             assert_eq!(parse_object(text), Err(Malformed), "{shown}");
+        }
+    }
+
+    #[test]
+    fn one_member_is_read_without_the_others() {
+        let rows: &[(&str, Result<Option<&str>, Malformed>)] = &[
+            (r#"{"iss":"a"}"#, Ok(Some("a"))),
+            (
+                r#"{"x":{"iss":"b"},"iss":"a","y":[1,{"iss":2}]}"#,
+                Ok(Some("a")),
+            ),
+            (r#"{"\u0069ss":"\u0061"}"#, Ok(Some("a"))),
+            (r#"{"is":"a","isst":"b"}"#, Ok(None)),
+            ("{}", Ok(None)),
+            (r#"{"iss":7}"#, Ok(None)),
+            (r#"{"iss":["a"]}"#, Ok(None)),
+            (r#"{"iss":null}"#, Ok(None)),
+            (r#"{"iss":"a","iss":"a"}"#, Err(Malformed)),
+            (r#"{"iss":"a","\u0069ss":"b"}"#, Err(Malformed)),
+            (r#"{"iss":"a"}x"#, Err(Malformed)),
+            (r#"{"iss":"a""#, Err(Malformed)),
+            (r#"["iss","a"]"#, Err(Malformed)),
+            ("", Err(Malformed)),
+        ];
+        for (text, member) in rows {
+            let read = read_member(text.as_bytes(), "iss");
+            assert_eq!(
+                read.as_ref().map(Option::as_deref),
+                member.as_ref().map(|text| *text),
+                "{text}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_member_of_a_sound_object_is_read_alike_both_ways(text in r#"\{("(iss|b|\\u0069ss)":("x"|1|\{"iss":"y"\}),?){0,3}\}"#) {
+            if let Ok(whole) = parse_object(text.as_bytes()) {
+                let expected = whole.get("iss").and_then(Value::as_str).map(str::to_owned);
+                proptest::prop_assert_eq!(read_member(text.as_bytes(), "iss"), Ok(expected));
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use crate::identity::json::parse_object;
+use crate::identity::json::{parse_object, read_member};
 use crate::identity::key::Key;
 use crate::refusal::Refusal;
 
@@ -19,19 +19,20 @@ pub const MAX_TOKEN: usize = 8 * 1024;
 /// The longest key id, in bytes.
 pub const MAX_KID: usize = 128;
 
-/// A token whose claims are readable and worth nothing yet.
+/// A token of which only the envelope was read; what it says is worth nothing yet.
 pub struct Unverified<'t> {
     /// The signed envelope.
     pub jws: Jws<'t>,
-    /// The claims, as somebody wrote them.
-    pub claims: Map<String, Value>,
+    /// Whose it says it is.
+    pub iss: Option<String>,
 }
 
-/// Reads a token: the form of the JWS, its header, and a payload that is one JSON object.
+/// Reads a token: the form of the JWS, its header, and of the payload, which must be a JSON object, only `iss`:
+/// the other claims of a token that nobody has signed are not worth the work.
 pub fn read(token: &str) -> Result<Unverified<'_>, Refusal> {
     let jws = Jws::read(token)?;
-    let claims = parse_object(&jws.payload).map_err(|_| Refusal::TokenMalformed)?;
-    Ok(Unverified { jws, claims })
+    let iss = read_member(&jws.payload, "iss").map_err(|_| Refusal::TokenMalformed)?;
+    Ok(Unverified { jws, iss })
 }
 
 /// A compact JWS (RFC 7515 section 7.1), decoded.
@@ -50,14 +51,11 @@ impl<'t> Jws<'t> {
         if token.len() > MAX_TOKEN {
             return Err(Refusal::TokenMalformed);
         }
-        let mut parts = token.splitn(4, '.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Refusal::TokenMalformed);
-        };
+        // A fourth part would have its dot in the middle one, where base64 refuses it.
+        let ends = memchr::memrchr(b'.', token.as_bytes()).ok_or(Refusal::TokenMalformed)?;
+        let (message, signature) = (&token[..ends], &token[ends + 1..]);
+        let (header, payload) = message.split_once('.').ok_or(Refusal::TokenMalformed)?;
         let header_bytes = decode(header)?;
-        let message = &token[..header.len() + 1 + payload.len()];
         let jws = Self {
             header: Header::read(&header_bytes)?,
             payload: decode(payload)?,
@@ -69,6 +67,11 @@ impl<'t> Jws<'t> {
             return Err(Refusal::TokenMalformed);
         }
         Ok(jws)
+    }
+
+    /// The claims, as somebody wrote them: one JSON object with no member twice. For a token that is verified.
+    pub fn claims(&self) -> Result<Map<String, Value>, Refusal> {
+        parse_object(&self.payload).map_err(|_| Refusal::TokenMalformed)
     }
 
     /// Verifies the signature with `key`, which must permit the header's algorithm.
@@ -183,7 +186,9 @@ mod tests {
 
     fn judge(token: &str) -> Result<(), Refusal> {
         let key = Key::secret(SECRET).unwrap();
-        read(token)?.jws.verify(&key)
+        let jws = read(token)?.jws;
+        jws.verify(&key)?;
+        jws.claims().map(drop)
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Verifier {
         Self {
             own: issuers.iter().position(own),
             issuers,
-            cache: TokenCache::new(tokens.cache_size, tokens.cache_time),
+            cache: TokenCache::new(usize::try_from(tokens.cache_size).unwrap_or(usize::MAX)),
             clock,
             leeway: tokens.leeway,
             cache_time: tokens.cache_time,
@@ -341,9 +341,9 @@ impl Verifier {
         note: &mut dyn FnMut(&'static str, fmt::Arguments<'_>),
     ) -> Result<Identity, Fault> {
         let refuse = |what| move |refusal| Fault::plain(what, refusal);
-        let Unverified { jws, claims } = jwt::read(token).map_err(refuse("form"))?;
+        let Unverified { jws, iss } = jwt::read(token).map_err(refuse("form"))?;
         note("form", format_args!("a signed token"));
-        let issuer = self.issuer_of(&claims).map_err(refuse("issuer"))?;
+        let issuer = self.issuer_of(iss.as_deref()).map_err(refuse("issuer"))?;
         note("issuer", format_args!("{}", issuer.name));
         issuer.check_algorithm(&jws).map_err(refuse("algorithm"))?;
         note("algorithm", format_args!("{:?}", jws.header.algorithm));
@@ -353,6 +353,7 @@ impl Verifier {
             refetch: fault.refetch.map(|reason| (issuer.index, reason)),
         })?;
         note("signature", format_args!("valid"));
+        let claims = jws.claims().map_err(refuse("claims"))?;
         let ends_at = self
             .expected(issuer)
             .judge(&claims)
@@ -374,8 +375,7 @@ impl Verifier {
     }
 
     /// `iss` chooses, by its exact text; whoever wrote the token chose a set of keys, nothing more.
-    fn issuer_of(&self, claims: &Map<String, Value>) -> Result<&Issuer, Refusal> {
-        let iss = claims.get("iss").and_then(Value::as_str);
+    fn issuer_of(&self, iss: Option<&str>) -> Result<&Issuer, Refusal> {
         self.issuers
             .iter()
             .find(|issuer| iss == Some(&issuer.iss))
