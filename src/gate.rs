@@ -25,7 +25,7 @@ use crate::config::{self, Config};
 use crate::config::{Problem, Problems};
 use crate::downstream::Downstream;
 use crate::faces::Call;
-use crate::forward::headers::{self, Forwarding};
+use crate::forward::headers::{self, Forwarding, Screens};
 use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
 use crate::http1::link::Link;
@@ -113,6 +113,7 @@ impl Gate {
             config: &config,
             resources,
             seal: seal.as_ref(),
+            screens: &Screens::build(&config),
         };
         let routes = all
             .iter()

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::HOST;
@@ -291,21 +291,25 @@ impl Fetch {
         answer: impl Future<Output = Result<T, Miss>>,
     ) -> Result<T, Miss> {
         let mut answer = pin!(answer);
-        let mut timer = pin!(tokio::time::sleep(self.first_byte_timeout));
         let mut progress = Progress {
             bytes: 0,
             since: Instant::now(),
         };
-        loop {
-            tokio::select! {
-                biased;
-                answer = &mut answer => return answer,
-                () = &mut timer => match self.patience(&mut progress) {
-                    Some(until) => timer.as_mut().reset(until),
-                    None => return Err(Miss::TimedOut),
-                },
+        let due = progress.since + self.first_byte_timeout;
+        let mut timer = self.pools.timers.lend(due);
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                return Poll::Ready(answer);
             }
-        }
+            loop {
+                ready!(timer.poll(cx));
+                match self.patience(&mut progress) {
+                    Some(until) => timer.set(until),
+                    None => return Poll::Ready(Err(Miss::TimedOut)),
+                }
+            }
+        })
+        .await
     }
 
     /// Until when the answer is awaited; `None`: no longer.

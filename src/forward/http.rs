@@ -19,7 +19,7 @@ use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
-use crate::forward::headers::{Forwarding, HeaderPlan, Stamp};
+use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
 use crate::forward::http1::head::AnswerHead;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, drain};
@@ -97,14 +97,19 @@ pub enum Carried {
 
 impl Carriage {
     /// Compiles a route's carriage.
-    pub fn build(route: &config::Route, config: &config::Config, upstream: Arc<Upstream>) -> Self {
+    pub fn build(
+        route: &config::Route,
+        config: &config::Config,
+        screens: &Screens,
+        upstream: Arc<Upstream>,
+    ) -> Self {
         let settings = sse::Settings {
             sse: route.sse.clone(),
             idle_timeout: upstream.config.stream_idle_timeout,
             language: route.errors.language,
         };
         Self {
-            plan: Arc::new(HeaderPlan::build(route, config)),
+            plan: Arc::new(HeaderPlan::build(route, config, screens)),
             max_body: route.max_body,
             body_timeout: config.server.body_timeout,
             first_byte_timeout: route.first_byte_timeout,

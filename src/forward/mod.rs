@@ -12,5 +12,6 @@ pub mod http1;
 pub mod pool;
 pub mod relay;
 pub mod sse;
+pub mod timers;
 pub mod upstream;
 pub mod websocket;

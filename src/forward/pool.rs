@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use crate::body::Body;
 use crate::config::{Protocol, Upstream as UpstreamConfig};
 use crate::forward::connect::ConnectError;
+use crate::forward::timers::Timers;
 use crate::forward::upstream::EndpointState;
 use crate::http1::channel::Channel;
 use crate::observe::metrics::{Cells, Total};
@@ -22,6 +23,8 @@ use crate::wire::Wire;
 #[derive(Default)]
 pub struct Pools {
     pools: RefCell<Vec<Option<Rc<Pool>>>>,
+    /// Timers for the requests that wait on them.
+    pub timers: Timers,
     /// The worker's figures.
     cells: Option<Arc<Cells>>,
 }
@@ -71,8 +74,8 @@ impl Pools {
     /// Pools that tell the worker's figures what they do.
     pub fn telling(cells: Arc<Cells>) -> Self {
         Self {
-            pools: RefCell::default(),
             cells: Some(cells),
+            ..Self::default()
         }
     }
 

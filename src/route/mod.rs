@@ -13,6 +13,7 @@ use crate::downstream::Downstream;
 use crate::faces::Face;
 use crate::faces::own::Own;
 use crate::forward::connect::TlsError;
+use crate::forward::headers::Screens;
 use crate::forward::http::Carriage;
 use crate::forward::sse;
 use crate::forward::websocket::handshake::{self, Offer};
@@ -62,6 +63,8 @@ pub struct Materials<'m> {
     pub resources: &'m Resources,
     /// What assertions are signed with; `None`: nothing is.
     pub seal: Option<&'m Seal>,
+    /// The header names that must not pass.
+    pub screens: &'m Screens,
 }
 
 /// What is left of a refused request.
@@ -80,13 +83,15 @@ impl Target {
             config,
             resources,
             seal,
+            screens,
         } = materials;
         Ok(match route.target {
             config::Target::Upstream(upstream) => {
                 let upstream = resources.upstreams.obtain(&config.upstreams[upstream])?;
                 let seal = seal.filter(|_| route.assertion);
                 let assertion = seal.map(|seal| seal.for_upstream(&upstream.config.name));
-                Self::Upstream(Carriage::build(route, config, upstream).asserting(assertion))
+                let carriage = Carriage::build(route, config, screens, upstream);
+                Self::Upstream(carriage.asserting(assertion))
             }
             // No API answers yet: nothing is there.
             config::Target::Api(_) => Self::own(config::OwnCall::Nothing, materials),

@@ -16,7 +16,7 @@ pub(super) enum Verdict {
     Forwarding,
 }
 
-/// The names that must not pass on one route.
+/// The names that must not pass, on the routes that treat credentials alike.
 #[derive(Debug)]
 pub(super) struct Names {
     folded: FxHashMap<Box<[u8]>, Verdict>,
@@ -25,7 +25,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn build(route: &config::Route, config: &config::Config) -> Self {
+    pub(super) fn build(credentials: Credentials, config: &config::Config) -> Self {
         let mut names = Self {
             folded: FxHashMap::default(),
             lengths: 0,
@@ -46,7 +46,7 @@ impl Names {
         }
         // Their exact spelling is gone already, those of other routes too; another must not reach the upstream
         // as the same.
-        let strips = route.credentials == Credentials::Strip;
+        let strips = credentials == Credentials::Strip;
         for source in config.every_source().filter(|_| strips) {
             if let Source::Header(name) = source {
                 names.add(name.as_str(), Verdict::Drop);

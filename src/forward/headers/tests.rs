@@ -74,7 +74,7 @@ fn forward(sent: &[(&str, &str)], caller: Caller, peer: &str, more: &str) -> Hea
         secure: true,
     };
     let head = Head::read(&mut parts, peer, &HeadRules::build(&config.server)).unwrap();
-    let plan = HeaderPlan::build(&config.routes[0], &config);
+    let plan = HeaderPlan::build(&config.routes[0], &config, &Screens::build(&config));
     let id = RequestId::adopt("our-id").unwrap();
     let stamp = Stamp {
         id: &id,
@@ -337,7 +337,7 @@ fn a_routes_rules_are_kept() {
     assert_eq!(all(&headers, "x-set"), ["1"]);
     assert!(!headers.contains_key("x-remove"));
     let config = config(rules);
-    let plan = HeaderPlan::build(&config.routes[0], &config);
+    let plan = HeaderPlan::build(&config.routes[0], &config, &Screens::build(&config));
     let mut answer = lines(&[
         ("server", "x"),
         ("connection", "x-hop, content-length"),
