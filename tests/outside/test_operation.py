@@ -1,8 +1,11 @@
 """Operating it: reload by signal and by file, drain, certificates; nothing is dropped on the way."""
 
 import json
+import os
+import re
 import signal
 import ssl
+import subprocess
 import threading
 import time
 
@@ -10,9 +13,9 @@ import httpx
 import pytest
 from harness import certificates
 from harness.app import heard
-from harness.gateway import START, config
+from harness.gateway import BINARY, START, config
 from harness.raw import Wire, request
-from harness.tokens import bearer, mint
+from harness.tokens import SECRET, bearer, mint
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -279,3 +282,48 @@ def test_an_http_request_to_a_tls_port_is_no_answer_from_the_upstream(tls):
     with Wire(tls.address) as wire:
         wire.send(request("GET /json", f"Authorization: Bearer {mint()}"))
         assert b" 200 " not in wire.rest()
+
+
+def addresses(pipe) -> tuple[str, str]:
+    """The public and the admin address, read from the pipe and nothing behind them."""
+    seen = b""
+    while seen.count(b"\n") < 2:
+        byte = os.read(pipe, 1)
+        assert byte, f"the gateway did not start: {seen}"
+        seen += byte
+    public, admin = (line.split(" on ")[1] for line in seen.decode().splitlines())
+    return public, admin
+
+
+def dropped(admin: str) -> float:
+    """The counter of lines that were dropped."""
+    page = httpx.get(admin + "/metrics").text
+    return float(re.search(r"^portcullis_access_lines_dropped_total (\S+)", page, re.M)[1])
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_request(tmp_path):
+    """Its reader stalls: lines gather up to their bound, then they go and are counted; nobody waits."""
+    file = tmp_path / "portcullis.toml"
+    routes = ROUTES.replace("${APP}", "127.0.0.1:9").replace('path = "/{*rest}"', 'path = "/app/{*rest}"')
+    file.write_text(config(routes).replace("[log]", "[log]\naccess = true"), encoding="utf-8")
+    mine, theirs = os.pipe()
+    environment = {**os.environ, "PORTCULLIS_JWT_SECRET": SECRET}
+    command = [str(BINARY), "run", "--config", str(file)]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, env=environment) as process:
+        os.close(theirs)
+        try:
+            public, admin = addresses(mine)
+            with httpx.Client(base_url=public, timeout=START) as client:
+                # Each line is two kilobytes long; a worker may have a megabyte of them waiting.
+                for turn in range(20_000):
+                    assert client.get("/" + "a" * 2000).status_code == 404
+                    if turn % 100 == 99 and dropped(admin) > 0:
+                        break
+                else:
+                    raise AssertionError("no line was dropped")
+                # The reader comes back: what was kept comes whole, and lines are written again.
+                threading.Thread(target=lambda: [None for _ in iter(lambda: os.read(mine, 1 << 16), b"")]).start()
+                assert client.get("/again").status_code == 404
+        finally:
+            process.terminate()
+            assert process.wait(START) == 0
