@@ -1,5 +1,7 @@
-//! The admin listener's service: `/healthz` (alive), `/readyz` (each part named), `/metrics`. It reads and
-//! changes nothing. A page in a browser must not get at it: see `check_caller`.
+//! The admin listener's service: `/healthz` (alive), `/readyz` (each part named), `/metrics`, `/openapi.json` and
+//! `/docs` to browse it (`docs.rs`). It reads and changes nothing. A page in a browser must not get at it: see `check_caller`.
+
+mod docs;
 
 use std::net::Ipv6Addr;
 
@@ -24,8 +26,12 @@ pub struct Admin {
     pub metrics: Metrics,
 }
 
-/// Answers one request of the admin listener.
-pub fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Body> {
+/// Answers one request of the admin listener. `document`: makes the OpenAPI document.
+pub fn respond<B>(
+    admin: &Admin,
+    request: &Request<B>,
+    document: &dyn Fn() -> serde_json::Value,
+) -> Response<Body> {
     let answer = check_caller(request).and_then(|()| match request.uri().path() {
         "/metrics" => {
             let text = admin.metrics.render();
@@ -33,7 +39,8 @@ pub fn respond<B>(admin: &Admin, request: &Request<B>) -> Response<Body> {
         }
         "/healthz" => Ok(page::healthz()),
         "/readyz" => Ok(page::readyz(&admin.board)),
-        _ => Err(Refusal::RouteNotFound),
+        "/openapi.json" => Ok(page::json(StatusCode::OK, &document())),
+        path => docs::find(path).ok_or(Refusal::RouteNotFound),
     });
     let answer = answer.and_then(|page| page::read_only(request.method()).map(|()| page));
     finish(request, answer)

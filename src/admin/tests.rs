@@ -10,13 +10,18 @@ fn admin() -> Admin {
     }
 }
 
+/// A document without calls.
+fn nothing() -> serde_json::Value {
+    crate::openapi::document::Document::new().finish()
+}
+
 fn get(target: &str) -> http::request::Builder {
     Request::get(target).header(header::HOST, "127.0.0.1:9901")
 }
 
 fn status(admin: &Admin, request: http::request::Builder) -> u16 {
     let request = request.body(()).expect("a request");
-    respond(admin, &request).status().as_u16()
+    respond(admin, &request, &nothing).status().as_u16()
 }
 
 /// The body of a response that is whole.
@@ -41,7 +46,7 @@ fn readiness_names_each_part() {
     let upstream = admin.board.part("upstream:app");
     upstream.not_ready("no endpoint is up");
     let request = get("/readyz").body(()).expect("a request");
-    let response = respond(&admin, &request);
+    let response = respond(&admin, &request, &nothing);
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(
         text(response),
@@ -54,7 +59,7 @@ fn readiness_names_each_part() {
 #[test]
 fn metrics_are_one_page_that_ends_as_it_must() {
     let request = get("/metrics").body(()).expect("a request");
-    let response = respond(&admin(), &request);
+    let response = respond(&admin(), &request, &nothing);
     assert_eq!(
         response.headers()[header::CONTENT_TYPE],
         exposition::CONTENT_TYPE
@@ -68,7 +73,7 @@ fn head_has_the_length_and_no_body() {
         .header(header::HOST, "localhost")
         .body(())
         .expect("a request");
-    let response = respond(&admin(), &request);
+    let response = respond(&admin(), &request, &nothing);
     assert_eq!(response.headers()[header::CONTENT_LENGTH], "15");
     assert!(response.body().is_end_stream());
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::accounts::whole;
+use super::accounts::{OWN_ISSUER, whole};
 use super::check::seconds;
 use super::raw::Table;
 use super::route::{self, Common};
@@ -306,6 +306,8 @@ pub(super) fn routes(top: &Table<'_>, common: &Common<'_>) -> Vec<Route> {
             auth: Auth::Optional,
             on_invalid: OnInvalid::Guest,
             sources: sources(place.api),
+            // Users of other issuers are none of these APIs'.
+            issuers: common.issuers.find(OWN_ISSUER).ok().map(|own| vec![own]),
             assertion: false,
             errors: Errors {
                 style: ErrorStyle::Api(place.api),

@@ -2,14 +2,19 @@
 //! any carrier, and says no by the same refusals. Each log-in API has one shape: its table of calls, the requests,
 //! the replies, its dialect of failures, the functions.
 
+pub mod account;
+pub mod app;
 pub mod body;
+pub mod failure;
 pub mod own;
 pub mod page;
+pub mod session;
 mod typed;
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,14 +23,20 @@ use http::header::{ALLOW, CONNECTION, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use serde::de::DeserializeOwned;
 
+use self::app::App;
 use self::body::{Flaw, Kind};
 use self::own::Own;
+use self::session::SessionApi;
+use crate::accounts::{Accounts, Who};
 use crate::body::Body;
+use crate::config::{self, Config};
+use crate::identity::Caller;
 use crate::observe::request_id::RequestId;
 use crate::observe::text;
+use crate::openapi::document::Document;
 use crate::openapi::{self, Found, Row, Takes};
 use crate::policy::Permit;
-use crate::records::Client;
+use crate::records::{Api, Client};
 use crate::refusal::style::{self, Wanted};
 use crate::refusal::{Language, Refusal};
 use crate::request::head::Head;
@@ -34,6 +45,10 @@ use crate::request::head::Head;
 pub enum Face {
     /// The calls that every gateway has: probes, `verify`, the public keys.
     Own(Own),
+    /// A log-in API.
+    App(Box<App>),
+    /// Another.
+    Session(Box<SessionApi>),
 }
 
 /// A permitted call.
@@ -55,6 +70,20 @@ pub struct Call<'r> {
 }
 
 impl Face {
+    /// The log-in API `api`, where it is switched on.
+    pub fn api(api: Api, config: &config::Accounts, accounts: &Arc<Accounts>) -> Option<Self> {
+        let accounts = Arc::clone(accounts);
+        let apis = &config.apis;
+        Some(match api {
+            Api::App => Self::App(Box::new(App::build(apis.app.as_ref()?, accounts))),
+            Api::Session => {
+                let session = apis.session.as_ref()?;
+                Self::Session(Box::new(SessionApi::build(session, accounts)))
+            }
+            Api::Token | Api::Supabase => return None,
+        })
+    }
+
     /// Whether there is such a call: what can be told from the head alone, for `explain` and `[[test]]` too.
     ///
     /// # Errors
@@ -62,6 +91,8 @@ impl Face {
     pub fn check(&self, head: &Head) -> Result<(), Refusal> {
         match self {
             Self::Own(own) => own.check(head),
+            Self::App(app) => app.check(head),
+            Self::Session(session) => session.check(head),
         }
     }
 
@@ -81,8 +112,26 @@ impl Face {
                 own.check(call.head)?;
                 own.serve(&call)
             }
+            Self::App(app) => app.serve(call).await,
+            Self::Session(session) => session.serve(call).await,
         }
     }
+}
+
+/// The OpenAPI document of every call that the gateway answers itself under this configuration.
+pub fn document(config: &Config) -> serde_json::Value {
+    let mut document = Document::new();
+    if let Some(accounts) = &config.accounts {
+        let apis = &accounts.apis;
+        if let Some(app) = &apis.app {
+            App::describe(app, &mut document);
+        }
+        if let Some(session) = &apis.session {
+            SessionApi::describe(session, &mut document);
+        }
+    }
+    own::describe(config, &mut document);
+    document.finish()
 }
 
 /// Where the calls of an API stand: a table below each mount.
@@ -205,10 +254,22 @@ impl Call<'_> {
         body::read(self.headers, body, self.body_timeout).await
     }
 
+    /// Whose call it is.
+    ///
+    /// # Errors
+    /// Why it is nobody's.
+    pub fn who(&self) -> Result<Who, Refusal> {
+        match self.permit.caller() {
+            Caller::Known(identity) => Who::of(identity).ok_or(Refusal::IssuerUnknown),
+            Caller::Unverified(refusal, _) => Err(*refusal),
+            Caller::Guest => Err(Refusal::TokenMissing),
+        }
+    }
+
     /// Ends the connection with the answer to a body that was not read to its end: what follows is no request.
-    pub fn close_after(&self, flaw: &Flaw, response: &mut Response<Body>) {
+    pub fn close_after(&self, response: &mut Response<Body>) {
         let is_http1 = matches!(self.wanted.version, Version::HTTP_10 | Version::HTTP_11);
-        if flaw.ends_connection() && is_http1 {
+        if is_http1 {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }

@@ -1,12 +1,16 @@
 //! The gateway's own calls on the public listener: the probes, `verify` for other proxies, and the public
 //! keys of what it signs. Where they stand is the config's to say (`config/own.rs`).
 
+mod calls;
+
 use std::sync::Arc;
 
 use http::header::CACHE_CONTROL;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::calls::describe;
 use crate::body::Body;
 use crate::config::{IdentityHeaders, OwnCall};
 use crate::faces::Call;
@@ -107,7 +111,7 @@ impl Own {
 pub const JWKS_FRESH: &str = "public, max-age=600";
 
 /// What `verify` answers. A claim that is not there is null.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Verified<'i> {
     user_id: &'i str,
     session_id: Option<&'i str>,

@@ -25,6 +25,15 @@ pub fn page(
     response
 }
 
+/// An answer in JSON.
+pub fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(text) => page(JSON, status, text),
+        // Texts, numbers and maps of texts: there is no value of ours that fails.
+        Err(_) => page(JSON, StatusCode::INTERNAL_SERVER_ERROR, "{}"),
+    }
+}
+
 /// `/healthz`: the process is alive.
 pub fn healthz() -> Response<Body> {
     page(JSON, StatusCode::OK, r#"{"status":"ok"}"#)

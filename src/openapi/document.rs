@@ -164,7 +164,8 @@ impl Document {
             let reason = http::StatusCode::from_u16(status);
             let reason = reason.ok().and_then(|status| status.canonical_reason());
             let told = json!({"description": reason.unwrap_or("Refused"), "content": content});
-            responses.insert(status.to_string(), told);
+            // A call may have its own word for it.
+            responses.entry(status.to_string()).or_insert(told);
         }
         Value::Object(responses)
     }

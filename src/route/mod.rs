@@ -93,8 +93,14 @@ impl Target {
                 let carriage = Carriage::build(route, config, screens, upstream);
                 Self::Upstream(carriage.asserting(assertion))
             }
-            // No API answers yet: nothing is there.
-            config::Target::Api(_) => Self::own(config::OwnCall::Nothing, materials),
+            config::Target::Api(api) => {
+                let users = config.accounts.as_ref().zip(resources.accounts.as_ref());
+                match users.and_then(|(config, accounts)| Face::api(api, config, accounts)) {
+                    Some(face) => Self::Face(face),
+                    // Nothing is opened for a rehearsal: nobody calls.
+                    None => Self::own(config::OwnCall::Nothing, materials),
+                }
+            }
             config::Target::Own(call) => Self::own(call, materials),
         })
     }

@@ -10,9 +10,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::admin;
+use crate::faces;
 use crate::server::Station;
 
-/// Serves probes and metrics until the process ends.
+/// Serves probes, metrics and the document of the APIs until the process ends.
 pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
     // A slow client of the metrics page must not keep others from it, nor pile up.
     let seats = Arc::new(tokio::sync::Semaphore::new(64));
@@ -28,7 +29,10 @@ pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let station = Arc::clone(&station);
-                async move { Ok::<_, Infallible>(admin::respond(&station.admin, &request)) }
+                async move {
+                    let document = || faces::document(station.gate.load().config());
+                    Ok::<_, Infallible>(admin::respond(&station.admin, &request, &document))
+                }
             });
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each module of tests uses a part of it")]
 
+pub mod api;
 pub mod gateway;
 pub mod peer;
 pub mod setup;
