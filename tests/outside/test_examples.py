@@ -21,6 +21,9 @@ VARIABLES = {
     "SUPABASE_JWT_SECRET": SECRET,
     "SUPABASE_URL": "https://abcdefghijklmnopqrst.supabase.co",
     "TEXT_API_KEY": "sk-upstream",
+    "PORTCULLIS_SECRET": "0e7d31b2a95c4f68a1b7d2c3e4f50617",
+    "SUPABASE_ANON_KEY": "sb_publishable_9f8e7d6c5b4a3928",
+    "SUPABASE_SERVICE_KEY": "sb_secret_9f8e7d6c5b4a39281706f5e4",
 }
 ISSUER = "https://accounts.example.com"
 
