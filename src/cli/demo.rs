@@ -2,7 +2,8 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread::JoinHandle;
 
@@ -24,6 +25,9 @@ pub struct Demo {
     /// Where the gateway listens. A free port is taken where this one is not free.
     #[arg(long, default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Where users and keys are kept. Not given: in a folder that goes with the demo.
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
     /// The gateway's log on standard error: error, warn, info or debug.
     #[arg(long, default_value = "warn")]
     log: tracing::level_filters::LevelFilter,
@@ -40,12 +44,14 @@ pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
     let key = Key::random().context("the machine gives no randomness")?;
     if args.print_config {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 8000));
-        say(&key.config(args.listen, upstream));
+        let folder = args.data.unwrap_or_default();
+        say(&key.config((args.listen, upstream), &folder));
         return Ok(ExitCode::SUCCESS);
     }
     let _flush = log::start(log::Format::Human, args.log)?;
+    let folder = Folder::of(args.data.as_deref()).context("no folder for users and keys")?;
     let studio = Studio::start(&key)?;
-    let config = key.config(free(args.listen), studio.address);
+    let config = key.config((free(args.listen), studio.address), &folder.path);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())
@@ -82,6 +88,38 @@ async fn serve(config: &str, key: &Key, args: &Demo) -> anyhow::Result<ExitCode>
     say("\nStopping.\n");
     running.stop().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where users and keys are kept.
+struct Folder {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Folder {
+    /// `given`, or a new one that nobody else may look into and that goes when this is dropped.
+    fn of(given: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = std::fs::DirBuilder::new();
+        builder.mode(0o700);
+        if let Some(path) = given {
+            builder.recursive(true).create(path)?;
+            let path = path.canonicalize()?;
+            return Ok(Self { path, kept: true });
+        }
+        let name = format!("portcullis-demo-{:016x}", getrandom::u64()?);
+        let path = std::env::temp_dir().canonicalize()?.join(name);
+        builder.create(&path)?;
+        Ok(Self { path, kept: false })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.kept {
+            // What is left behind is in the folder for such things.
+            let _ = std::fs::remove_dir_all(&self.path);
+        }
+    }
 }
 
 /// The sample upstream on a thread of its own, as if it were another process.
@@ -164,6 +202,13 @@ or try it from a shell:
          -H 'content-type: application/json' -d '{"prompt":"a quiet lake","steps":10}'
     curl {address}/api/v1/stats
 
+    # Users of the gateway's own: register, log in through any of its four APIs, use what you get, log out.
+    curl {address}/api/auth/register -H 'content-type: application/json' \
+         -d '{"username":"ada","email":"ada@example.com","password":"correct horse"}'
+    curl {address}/auth/login -d username=ada -d 'password=correct horse'
+    curl {address}/api/v1/base/access_token -H 'content-type: application/json' \
+         -d '{"username":"ada","password":"correct horse"}'
+
     # What the service is told about you, whatever you say yourself.
     curl "{address}/api/v1/whoami?color=blue&token=$TOKEN" -H 'x-user-id: root'
 
@@ -189,6 +234,15 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let wanted = taken.local_addr().unwrap();
         assert_eq!(free(wanted).port(), 0);
+    }
+
+    #[test]
+    fn a_folder_that_nobody_named_goes_with_the_demo() {
+        let folder = Folder::of(None).unwrap();
+        let path = folder.path.clone();
+        assert!(path.is_dir());
+        drop(folder);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -370,7 +370,7 @@ mod tests {
     async fn what_was_minted_is_accepted_until_it_expires() {
         let mint = |ttl| Mint {
             config: PathBuf::new(),
-            issuer: None,
+            issuer: Some("demo".to_owned()),
             sub: "somebody".to_owned(),
             claims: vec![("role".to_owned(), json!("admin"))],
             ttl,
@@ -391,7 +391,7 @@ mod tests {
         let address = std::net::SocketAddr::from(([127, 0, 0, 1], 8000));
         let text = crate::demo::gateway::Key::random()
             .unwrap()
-            .config(address, address);
+            .config((address, address), "".as_ref());
         config::parse(&text, "demo.toml".as_ref(), &|_| None).unwrap()
     }
 

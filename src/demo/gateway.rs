@@ -1,7 +1,8 @@
-//! The gateway's side of the demo: its config as a text, and the tokens that it honours. The secret is
-//! random at each start and lives in this process only.
+//! The gateway's side of the demo: its config as a text, and the tokens that it honours beside those of its own
+//! users. Their secret is random at each start and lives in this process only.
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -26,13 +27,20 @@ impl Key {
         Ok(Self(Secret::new(URL_SAFE_NO_PAD.encode(bytes))))
     }
 
-    /// The gateway's config: it listens on `listen` and forwards to `upstream`.
-    pub fn config(&self, listen: SocketAddr, upstream: SocketAddr) -> String {
+    /// The gateway's config: it listens at the first address of `sockets`, forwards to the second, and keeps its users
+    /// in `folder`.
+    pub fn config(&self, sockets: (SocketAddr, SocketAddr), folder: &Path) -> String {
+        let file = |scheme: &str, name: &str| {
+            let path = format!("{scheme}{}", folder.join(name).display());
+            toml::Value::String(path).to_string()
+        };
         TEMPLATE
-            .replace("{{listen}}", &listen.to_string())
-            .replace("{{upstream}}", &upstream.to_string())
+            .replace("{{listen}}", &sockets.0.to_string())
+            .replace("{{upstream}}", &sockets.1.to_string())
             .replace("{{issuer}}", ISSUER)
             .replace("{{secret}}", self.0.expose())
+            .replace("{{store}}", &file("sqlite:", "portcullis.db"))
+            .replace("{{keep}}", &file("", "portcullis.secret"))
     }
 
     /// The tokens to try: `token` for twelve hours, `short_token` for twenty seconds, `expired_token`.
@@ -70,15 +78,19 @@ const TEMPLATE: &str = include_str!("config.toml");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StorePlace;
     use crate::identity::jwt::Jws;
 
     #[test]
     fn the_config_is_one_that_the_gateway_takes() {
         let address = SocketAddr::from(([127, 0, 0, 1], 8000));
-        let text = Key::random().unwrap().config(address, address);
+        let folder = Path::new("/tmp/a \"demo\" with\\signs");
+        let text = Key::random().unwrap().config((address, address), folder);
         assert!(!text.contains("{{"));
         let config = crate::config::parse(&text, "demo.toml".as_ref(), &|_| None).unwrap();
         assert_eq!(config.tokens.leeway, 0);
+        let place = StorePlace::Sqlite(folder.join("portcullis.db"));
+        assert_eq!(config.store.map(|store| store.place), Some(place));
     }
 
     #[test]
