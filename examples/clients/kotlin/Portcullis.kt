@@ -47,7 +47,11 @@ class Portcullis(private val url: HttpUrl, private val plain: OkHttpClient = OkH
 
     /** Ends the session, with its tokens and streams. The app API has no call for it; the session API ends the same session. */
     fun logOut() {
-        http.newCall(Request.Builder().url(at("api/auth/logout")).post(JSONObject().json()).build()).execute().close()
+        val request = Request.Builder().url(at("api/auth/logout")).header("Authorization", "Bearer $token").post(JSONObject().json())
+        plain.newCall(request.build()).execute().use {
+            // 401: it had ended already.
+            if (!it.isSuccessful && it.code != 401) throw Refused(it.code, it.message)
+        }
         token = null
     }
 
