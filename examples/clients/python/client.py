@@ -29,9 +29,12 @@ class Tokens(httpx.Auth):
 
     def sync_auth_flow(self, request):
         used = self.access
+        if not used:
+            yield request
+            return
         request.headers["Authorization"] = f"Bearer {used}"
         response = yield request
-        if response.status_code != 401 or not self.refresh:
+        if response.status_code != 401:
             return
         with self._lock:
             if self.access == used:
