@@ -241,10 +241,7 @@ impl Gate {
             Ok(Carried::Tunnel(response, tunnel)) => {
                 journal.settle(Some(head), response.status());
                 let place = conn.desk.enter_tunnel();
-                tokio::task::spawn_local(async move {
-                    tunnel.run(journal).await;
-                    drop(place);
-                });
+                tokio::task::spawn_local(tunnel.run(journal, place));
                 response
             }
             Err(refusal) => {

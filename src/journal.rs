@@ -40,9 +40,9 @@ pub struct Journal {
     /// Why a stream ended; shared with the stream, which knows.
     ending: Rc<Cell<Option<&'static str>>>,
     /// Bytes that a tunnel's client sent.
-    pub bytes_in: u64,
+    bytes_in: u64,
     /// Bytes of the answer so far.
-    pub bytes_out: u64,
+    bytes_out: u64,
     /// The request's body, where it has one.
     pub upload: Option<Rc<UploadState>>,
     book: Rc<Book>,
@@ -75,8 +75,8 @@ pub struct Waiting<'j> {
 enum Seen {
     Nothing,
     Whole(Head),
-    /// Copied out for a stream: a head is a view of hyper's read buffer, and would keep all its 8 KiB alive
-    /// for as long as the stream lives.
+    /// Copied out for a stream: a head is a view of all the bytes that it was read from, and would keep them
+    /// alive for as long as the stream lives.
     Copied {
         host: Box<str>,
         path: Box<str>,
@@ -161,6 +161,13 @@ impl Journal {
     /// Where a stream writes why it ended.
     pub fn ending(&self) -> Rc<Cell<Option<&'static str>>> {
         Rc::clone(&self.ending)
+    }
+
+    /// Its tunnel has come to its end: why, and the bytes that passed from and to the client.
+    pub fn tunnelled(&mut self, ending: &'static str, bytes_in: u64, bytes_out: u64) {
+        self.ending.set(Some(ending));
+        self.bytes_in = bytes_in;
+        self.bytes_out = bytes_out;
     }
 
     /// The worker's metric cells.

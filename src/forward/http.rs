@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError, UploadState};
@@ -280,9 +280,6 @@ impl Carriage {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = std::mem::take(&mut parts.headers);
-        if journal.upload.is_some() && self.upstream.config.protocol == Protocol::Http1 {
-            announce_body(&mut request);
-        }
         if switching != Switching::No {
             switch::ask(&mut request, exchange.head.upgrade());
         }
@@ -365,15 +362,6 @@ impl Carriage {
             since: exchange.line.streams.now(),
         };
         exchange.line.streams.join(exchange.line.worker, member)
-    }
-}
-
-/// hyper takes a GET or HEAD whose length nobody tells for one without a body, and throws the body away.
-fn announce_body(request: &mut Request<Body>) {
-    let bare = matches!(*request.method(), Method::GET | Method::HEAD);
-    if bare && !request.headers().contains_key(CONTENT_LENGTH) {
-        let chunked = HeaderValue::from_static("chunked");
-        request.headers_mut().insert(TRANSFER_ENCODING, chunked);
     }
 }
 

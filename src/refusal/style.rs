@@ -56,7 +56,7 @@ pub fn render(refusal: Refusal, wanted: &Wanted<'_>) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, content_type(wanted.style));
     headers.insert(header::CACHE_CONTROL, fixed("no-store"));
     if head_only {
-        // What the answer to GET would have; hyper tells the length of every other body itself.
+        // What the answer to GET would have; the connection tells the length of every other body itself.
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     if let Some(challenge) = challenge(refusal) {

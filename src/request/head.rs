@@ -229,7 +229,7 @@ pub fn language(headers: &HeaderMap) -> Option<Language> {
     best_language(headers.get(header::ACCEPT_LANGUAGE)?)
 }
 
-/// hyper bounds an HTTP/1.1 head as a whole; this also bounds what HTTP/2 brought.
+/// An HTTP/1.1 head was bounded as a whole; this measures it more finely, and what HTTP/2 brought.
 fn check_size(parts: &Parts, rules: &HeadRules) -> Result<(), Refusal> {
     let target = parts
         .uri
@@ -252,8 +252,8 @@ fn check_size(parts: &Parts, rules: &HeadRules) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// RFC 9112 §6: one framing, in its one spelling. hyper takes any list that ends in `chunked`, and drops a
-/// `Content-Length` beside it (and closes the connection afterwards).
+/// RFC 9112 §6: one framing, in its one spelling. Over HTTP/1.1 it was judged when it was read; over HTTP/2
+/// the fields may say anything.
 fn check_framing(version: Version, fields: &Fields<'_>) -> Result<(), Refusal> {
     if fields.is_garbled {
         return Err(Refusal::RequestMalformed);

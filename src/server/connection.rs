@@ -42,12 +42,13 @@ pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
     let _ = socket.set_nodelay(true);
     let tls = worker.station.tls.load_full();
     let patience = worker.patience();
-    let opened = tokio::time::timeout(patience.head, async {
+    // Boxed: a handshake is large, and over when the rest of the connection's life begins.
+    let opened = Box::pin(tokio::time::timeout(patience.head, async {
         match &tls {
             Some(config) => accept_tls(Arc::clone(config), socket).await,
             None => prior_knowledge(socket).await,
         }
-    });
+    }));
     let mut drain = worker.drain.clone();
     let opened = tokio::select! {
         biased;
@@ -55,6 +56,7 @@ pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
         // A connection that has said nothing yet must not keep the gateway from ending.
         _ = drain.wait_for(|draining| *draining) => return,
     };
+    drop(drain);
     let Ok(Some((wire, spoken))) = opened else {
         return;
     };

@@ -285,3 +285,14 @@ async fn empty_lines_before_a_request_are_passed_over() {
     peer.send(OK).await;
     assert_eq!(client.answer().await.text(), "ok");
 }
+
+#[tokio::test]
+async fn a_small_body_that_does_not_come_is_not_waited_for() {
+    let (_upstream, gateway) = setup("").await;
+    let mut client = gateway.client().await;
+    client
+        .send("POST /guarded HTTP/1.1\r\nhost: here\r\ncontent-length: 5\r\n\r\nhe")
+        .await;
+    assert_eq!(client.answer().await.status(), 401);
+    client.closed().await;
+}

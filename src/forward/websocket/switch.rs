@@ -1,6 +1,8 @@
 //! The change of protocol on both sides: what the upstream is asked, what the client is answered, and the
 //! tunnel that runs once both connections have let go of HTTP.
 
+use std::pin::Pin;
+
 use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
@@ -83,25 +85,36 @@ pub fn answer<B>(upstream: Response<B>, upgrade: &Upgrade, bearer_offered: bool)
 }
 
 impl Switch {
-    /// Runs the tunnel to its end, and tells the journal.
-    pub async fn run(self, mut journal: Journal) {
-        let Some(client) = self.downstream.switched().await else {
-            journal.ending().set(Some("handshake_failed"));
-            return;
-        };
-        let upstream = self.upstream;
-        let carried = match client {
-            Switched::Socket(io, early) => {
-                carry(Side { io, early }, upstream, self.membership, self.plan).await
-            }
-            Switched::Stream(io) => {
-                let early = Bytes::new();
-                carry(Side { io, early }, upstream, self.membership, self.plan).await
-            }
-        };
-        journal.ending().set(Some(carried.word));
-        journal.bytes_in = carried.from_client;
-        journal.bytes_out = carried.from_upstream;
+    /// Runs the tunnel to its end, and tells the journal; `place` is given up then.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the arguments of an async function are kept twice, for as long as the tunnel lives"
+    )]
+    pub fn run<P>(self: Box<Self>, mut journal: Journal, place: P) -> impl Future<Output = ()> {
+        async move {
+            let Switch {
+                downstream,
+                upstream,
+                membership,
+                plan,
+            } = *self;
+            let Some(client) = Box::pin(downstream.switched()).await else {
+                journal.ending().set(Some("handshake_failed"));
+                return;
+            };
+            let carried = match client {
+                Switched::Socket(io, early) => {
+                    carry(Side { io, early }, upstream, membership, plan)
+                }
+                Switched::Stream(io) => {
+                    let early = Bytes::new();
+                    carry(Side { io, early }, upstream, membership, plan)
+                }
+            };
+            let carried = carried.await;
+            journal.tunnelled(carried.word, carried.from_client, carried.from_upstream);
+            drop(place);
+        }
     }
 }
 
@@ -111,32 +124,36 @@ struct Carry {
     from_upstream: u64,
 }
 
-async fn carry<C>(
+fn carry<C>(
     client: Side<C>,
     upstream: Side<Wire>,
     mut membership: Membership,
     plan: Option<Plan>,
-) -> Carry
+) -> Pin<Box<dyn Future<Output = Carry>>>
 where
-    C: AsyncRead + AsyncWrite + Unpin,
+    C: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if let Some(plan) = plan {
-        let report = tunnel(client, upstream, membership, plan).await;
-        return Carry {
+    let Some(plan) = plan else {
+        return Box::pin(async move {
+            tokio::select! {
+                copied = copy(client, upstream) => copied,
+                end = membership.ended() => Carry {
+                    word: end.word(),
+                    from_client: 0,
+                    from_upstream: 0,
+                },
+            }
+        });
+    };
+    let tunnel = tunnel(client, upstream, membership, plan);
+    Box::pin(async move {
+        let report = tunnel.await;
+        Carry {
             word: report.outcome.word(),
             from_client: report.from_client,
             from_upstream: report.from_upstream,
-        };
-    }
-    let word = tokio::select! {
-        copied = copy(client, upstream) => return copied,
-        end = membership.ended() => end.word(),
-    };
-    Carry {
-        word,
-        from_client: 0,
-        from_upstream: 0,
-    }
+        }
+    })
 }
 
 /// Copies a protocol that the gateway does not know, both ways, until both sides have ended.

@@ -10,6 +10,7 @@ mod request;
 mod tests;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -46,9 +47,15 @@ enum End {
     Goodbye,
 }
 
+/// A request that is being handled. Boxed: that is large, and the answer may last for hours after it.
+struct Handling<F> {
+    response: Pin<Box<F>>,
+    manner: Manner,
+}
+
 impl Session {
     /// Serves it to its end, one request after the other.
-    pub async fn serve(self) {
+    pub async fn serve(&self) {
         let _open = Open(&self.link);
         if let Err(End::Goodbye) = self.run().await {
             let goodbye = poll_fn(|cx| self.link.poll_goodbye(cx));
@@ -57,15 +64,21 @@ impl Session {
         }
     }
 
+    /// What is large in an exchange (its head, its answer's head) is passed through functions that do not wait,
+    /// so that the task does not keep room for it.
     async fn run(&self) -> Result<(), End> {
         loop {
             let mut reader = Reader::within(self.limits());
             let asked = poll_fn(|cx| poll_request(cx, &self.link, &self.vitals, &mut reader)).await;
-            match asked {
-                Some(Ok(asked)) => self.exchange(asked).await?,
-                Some(Err(refusal)) => return Err(self.refuse(refusal).await),
-                None => return Err(End::Silent),
-            }
+            let asked = asked.ok_or(End::Silent)?.map(|asked| self.handle(asked));
+            let opened = match asked {
+                Ok(mut handling) => {
+                    let response = poll_fn(|cx| self.poll_response(cx, &mut handling)).await;
+                    self.open(response.ok_or(End::Silent)?, handling.manner)
+                }
+                Err(refusal) => self.refuse(refusal),
+            };
+            self.finish(opened).await?;
         }
     }
 
@@ -77,8 +90,8 @@ impl Session {
         }
     }
 
-    /// One request and its answer.
-    async fn exchange(&self, asked: Asked) -> Result<(), End> {
+    /// Begins to handle a request.
+    fn handle(&self, asked: Asked) -> Handling<impl Future<Output = Response<Body>>> {
         let Asked {
             head,
             framing,
@@ -88,25 +101,33 @@ impl Session {
         let request = head.map(|()| self.link.open(framing, interim));
         let busy = self.vitals.begin();
         let gate = self.worker.gate();
-        // Boxed: it is large, and an answer may last for hours after it.
-        let mut handling = Box::pin(async move { gate.handle(&self.conn, request, busy).await });
-        let response = poll_fn(|cx| {
-            if let Poll::Ready(response) = handling.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
-            }
-            // Interim answers that came of it.
-            match self.link.poll_send(cx) {
-                Poll::Ready(Err(_)) => Poll::Ready(None),
-                _ => self.link.poll_left(cx).map(|()| None),
-            }
-        });
-        let response = response.await.ok_or(End::Silent)?;
-        drop(handling);
-        self.answer(response, manner).await
+        Handling {
+            response: Box::pin(async move { gate.handle(&self.conn, request, busy).await }),
+            manner,
+        }
     }
 
-    /// Sends an answer, and says whether another request may follow.
-    async fn answer(&self, response: Response<Body>, mut manner: Manner) -> Result<(), End> {
+    /// The answer's head; `None`: the client has left.
+    fn poll_response<F>(
+        &self,
+        cx: &mut Context<'_>,
+        handling: &mut Handling<F>,
+    ) -> Poll<Option<Response<Body>>>
+    where
+        F: Future<Output = Response<Body>>,
+    {
+        if let Poll::Ready(response) = handling.response.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        // Interim answers that came of it.
+        match self.link.poll_send(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            _ => self.link.poll_left(cx).map(|()| None),
+        }
+    }
+
+    /// Begins to send an answer.
+    fn open(&self, response: Response<Body>, mut manner: Manner) -> Opened {
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if self.vitals.verdict() != Verdict::Live || self.link.is_body_unwanted() {
             manner.after = After::Close;
@@ -115,40 +136,53 @@ impl Session {
         if manner.wish == Wish::Switch && !switches && self.has_more() {
             manner.after = After::Close;
         }
-        let (mut answer, after) = self.begin(response, manner);
+        let clock = &self.worker.station.resources.clock;
+        let date = |out: &mut Vec<u8>| date::write(out, clock.now());
+        let (answer, after) = Answer::begin(response, manner, &self.link, date);
+        let next = match (switches, after) {
+            (true, _) => Next::Switch,
+            (false, After::Keep) => Next::Request,
+            (false, After::Close) => Next::Nothing,
+        };
+        Opened { answer, next }
+    }
+
+    /// Sends the rest of an answer, and tells whether another request may follow.
+    async fn finish(&self, opened: Opened) -> Result<(), End> {
+        let Opened { mut answer, next } = opened;
         let sent = poll_fn(|cx| match answer.poll(cx, &self.link) {
             Poll::Ready(sent) => Poll::Ready(sent),
             Poll::Pending => self.link.poll_left(cx).map(|()| Sent::Broken),
         });
         let sent = sent.await;
         drop(answer);
-        match sent {
-            Sent::Whole => {}
-            Sent::Broken => return Err(End::Silent),
-            Sent::Unseen => {
-                self.link.reset();
-                return Err(End::Silent);
+        match (sent, next) {
+            (Sent::Whole, Next::Request) => self.pass_over_rest().await,
+            (Sent::Whole, Next::Nothing) => Err(End::Goodbye),
+            (Sent::Whole, Next::Switch) => {
+                self.link.hand_over();
+                Err(End::Silent)
             }
-        }
-        if switches {
-            self.link.hand_over();
-            return Err(End::Silent);
-        }
-        match after {
-            After::Keep => {}
-            After::Close => return Err(End::Goodbye),
-        }
-        match poll_fn(|cx| self.link.poll_rest(cx)).await {
-            Rest::Nothing => Ok(()),
-            Rest::Unknown => Err(End::Goodbye),
+            (Sent::Broken, _) => Err(End::Silent),
+            (Sent::Unseen, _) => {
+                self.link.reset();
+                Err(End::Silent)
+            }
         }
     }
 
-    fn begin(&self, response: Response<Body>, manner: Manner) -> (Answer, After) {
-        let clock = &self.worker.station.resources.clock;
-        Answer::begin(response, manner, &self.link, |out| {
-            date::write(out, clock.now());
-        })
+    /// Reads what is left of a request's body that nobody wanted, if it is not much and comes soon.
+    async fn pass_over_rest(&self) -> Result<(), End> {
+        let mut rest = poll_fn(|cx| Poll::Ready(self.link.poll_rest(cx))).await;
+        if rest.is_pending() {
+            let awaited = poll_fn(|cx| self.link.poll_rest(cx));
+            let awaited = Box::pin(tokio::time::timeout(LINGER, awaited)).await;
+            rest = Poll::Ready(awaited.unwrap_or(Rest::Unknown));
+        }
+        match rest {
+            Poll::Ready(Rest::Nothing) => Ok(()),
+            _ => Err(End::Goodbye),
+        }
     }
 
     /// Whether the client has said something behind its request.
@@ -157,7 +191,7 @@ impl Session {
     }
 
     /// Answers a head that cannot be read. Where the next one begins is not certain either.
-    async fn refuse(&self, refusal: Refusal) -> End {
+    fn refuse(&self, refusal: Refusal) -> Opened {
         let busy = self.vitals.begin();
         let response = self.worker.gate().misread(&self.conn, refusal, busy);
         let manner = Manner {
@@ -166,11 +200,25 @@ impl Session {
             takes: Takes::Body,
             wish: Wish::Stay,
         };
-        match self.answer(response, manner).await {
-            Err(end) => end,
-            Ok(()) => End::Goodbye,
-        }
+        self.open(response, manner)
     }
+}
+
+/// An answer that is being sent, and what follows it.
+struct Opened {
+    answer: Answer,
+    next: Next,
+}
+
+/// What follows an answer.
+#[derive(Clone, Copy)]
+enum Next {
+    /// Another request.
+    Request,
+    /// The end of the connection.
+    Nothing,
+    /// Another protocol.
+    Switch,
 }
 
 /// The next request; `None` when none comes any more.
@@ -205,5 +253,5 @@ impl Drop for Open<'_> {
     }
 }
 
-/// How long a client has to take the last answer and to close.
+/// How long a client has to send the rest of what nobody wants, and then to take the last answer and to close.
 const LINGER: Duration = Duration::from_secs(2);

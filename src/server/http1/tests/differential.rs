@@ -88,7 +88,8 @@ async fn hypers(bytes: &[u8]) -> Vec<Seen> {
     let service = service_fn(move |request: Request<Incoming>| {
         let told = Rc::clone(&told);
         async move {
-            told.borrow_mut().extend(see(request).await);
+            let seen = see(request).await;
+            told.borrow_mut().extend(seen);
             Ok::<_, Infallible>(Response::new(Empty::<bytes::Bytes>::new()))
         }
     });
