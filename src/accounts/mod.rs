@@ -183,6 +183,11 @@ impl Accounts {
         Ok(())
     }
 
+    /// The keys that verify access tokens, as a JWKS document (RFC 7517 §5).
+    pub fn public_keys(&self) -> bytes::Bytes {
+        self.keyring.document()
+    }
+
     /// The store, for what asks it without a rule.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
@@ -192,7 +197,8 @@ impl Accounts {
         self.settings.load_full()
     }
 
-    fn now(&self) -> UnixMillis {
+    /// Now, by the clock of the core.
+    pub fn now(&self) -> UnixMillis {
         let since = self.clock.since_epoch().as_millis();
         UnixMillis::try_from(since).unwrap_or(UnixMillis::MAX)
     }

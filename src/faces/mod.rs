@@ -9,6 +9,8 @@ pub mod failure;
 pub mod own;
 pub mod page;
 pub mod session;
+pub mod supabase;
+pub mod token;
 mod typed;
 
 use std::future::Future;
@@ -27,6 +29,8 @@ use self::app::App;
 use self::body::{Flaw, Kind};
 use self::own::Own;
 use self::session::SessionApi;
+use self::supabase::Supabase;
+use self::token::TokenApi;
 use crate::accounts::{Accounts, Who};
 use crate::body::Body;
 use crate::config::{self, Config};
@@ -49,6 +53,10 @@ pub enum Face {
     App(Box<App>),
     /// Another.
     Session(Box<SessionApi>),
+    /// Another.
+    Token(Box<TokenApi>),
+    /// Another.
+    Supabase(Box<Supabase>),
 }
 
 /// A permitted call.
@@ -80,7 +88,11 @@ impl Face {
                 let session = apis.session.as_ref()?;
                 Self::Session(Box::new(SessionApi::build(session, accounts)))
             }
-            Api::Token | Api::Supabase => return None,
+            Api::Token => Self::Token(Box::new(TokenApi::build(apis.token.as_ref()?, accounts))),
+            Api::Supabase => {
+                let supabase = apis.supabase.as_ref()?;
+                Self::Supabase(Box::new(Supabase::build(supabase, config, accounts)))
+            }
         })
     }
 
@@ -93,6 +105,8 @@ impl Face {
             Self::Own(own) => own.check(head),
             Self::App(app) => app.check(head),
             Self::Session(session) => session.check(head),
+            Self::Token(token) => token.check(head),
+            Self::Supabase(supabase) => supabase.check(head),
         }
     }
 
@@ -114,6 +128,8 @@ impl Face {
             }
             Self::App(app) => app.serve(call).await,
             Self::Session(session) => session.serve(call).await,
+            Self::Token(token) => token.serve(call).await,
+            Self::Supabase(supabase) => supabase.serve(call).await,
         }
     }
 }
@@ -128,6 +144,12 @@ pub fn document(config: &Config) -> serde_json::Value {
         }
         if let Some(session) = &apis.session {
             SessionApi::describe(session, &mut document);
+        }
+        if let Some(token) = &apis.token {
+            TokenApi::describe(token, &mut document);
+        }
+        if let Some(supabase) = &apis.supabase {
+            Supabase::describe(supabase, &mut document);
         }
     }
     own::describe(config, &mut document);

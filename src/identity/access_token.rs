@@ -42,7 +42,7 @@ pub fn claims_of(user: &User, session: &Session, issuer: &str) -> Object {
 
 /// What the user wrote of itself, but for what upstreams may take for the gateway's word: the name that nobody else
 /// has, and whether it is an admin, which only its roles say.
-fn user_metadata(user: &User) -> Object {
+pub fn user_metadata(user: &User) -> Object {
     let mut metadata = user.user_metadata.clone();
     if let Some(username) = &user.username {
         metadata.insert("username".to_owned(), Value::from(&*username.shown));

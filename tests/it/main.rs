@@ -12,6 +12,8 @@ mod downstream;
 mod face_app;
 mod face_frame;
 mod face_session;
+mod face_supabase;
+mod face_token;
 mod framing;
 mod http1;
 mod layers;

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each module of tests uses a part of it")]
 
 pub mod api;
+pub mod caller;
 pub mod gateway;
 pub mod peer;
 pub mod setup;
