@@ -21,6 +21,7 @@ use crate::accounts::passwords::{self, Unfit};
 use crate::cli::check::config_path;
 use crate::clock::Clock;
 use crate::config::{self, Accounts};
+use crate::identity::keyring::millis;
 use crate::records::{UnixMillis, User, UserId};
 use crate::secret::Secret;
 use crate::state::Ended;
@@ -67,7 +68,7 @@ impl Place {
         let opened = Opened {
             accounts,
             store: store::open(&place)?,
-            now: Timestamp::from_second(Clock::System.now().cast_signed())?.as_millisecond(),
+            now: millis(&Clock::System),
             json: self.json,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
