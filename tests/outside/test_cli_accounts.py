@@ -202,7 +202,7 @@ def test_a_running_gateway_notices(house, start):
     assert me(gateway, first) == 200
     house.run("user", "disable", "ada")
     soon(lambda: me(gateway, first) == 401, "a disabled user is let in")
-    assert log_in(gateway, "ada").status_code == 401
+    assert log_in(gateway, "ada").status_code == 403
     house.run("user", "enable", "ada")
     soon(lambda: me(gateway, first) == 200, "an enabled user is kept out")
 
