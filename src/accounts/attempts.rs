@@ -45,6 +45,7 @@ pub struct Attempt<'a> {
     wide: Vec<Arc<Entry>>,
     known: Option<Key>,
     account: Arc<Entry>,
+    _turns: Vec<Turn>,
 }
 
 /// What is limited for each address by itself.
@@ -104,13 +105,18 @@ impl Attempts {
         if let Some(retry_after) = longest_wide {
             return Err(TooMany { retry_after });
         }
-        pair.enter(&Slowing::pair(&rules)).await?;
+        let mut turns = vec![Turn::take(&pair, &Slowing::pair(&rules)).await?];
+        if !is_known {
+            // Guesses from many addresses at once are no more than one after the other.
+            turns.push(Turn::take(&account, &Slowing::wide(&rules)).await?);
+        }
         Ok(Attempt {
             attempts: self,
             pair,
             wide,
             known,
             account,
+            _turns: turns,
         })
     }
 
@@ -157,12 +163,22 @@ impl Attempt<'_> {
     }
 }
 
-impl Drop for Attempt<'_> {
+/// A place among the attempts at one thing that are under way.
+struct Turn(Arc<Entry>);
+
+impl Turn {
+    async fn take(entry: &Arc<Entry>, slowing: &Slowing) -> Result<Self, TooMany> {
+        entry.enter(slowing).await?;
+        Ok(Self(Arc::clone(entry)))
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        let mut tally = self.pair.lock();
+        let mut tally = self.0.lock();
         tally.in_flight = tally.in_flight.saturating_sub(1);
         drop(tally);
-        self.pair.ended.notify_waiters();
+        self.0.ended.notify_waiters();
     }
 }
 

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::attempts::Class;
 use super::log_in::may_use;
 use super::mail::{self, Addressee, Errand, Mail};
+use super::names::LoginName;
 use super::profile;
 use super::{AccountError, Accounts, SignedIn, Who};
 use crate::config::MailHook;
@@ -134,7 +135,8 @@ impl Accounts {
         self.attempts.take(Class::Code, client.address)?;
         let code = match &verification.proof {
             Proof::Code { email, code } => {
-                let name = format!("code:{}", email.trim().to_lowercase());
+                // In the one form in which it is compared: no other spelling gives more guesses.
+                let name = format!("code:{}", LoginName::read(email).key());
                 let attempt = self.attempts.begin(&name, client.address).await?;
                 match self.take_digits((email, code), &verification.kinds).await {
                     Ok(code) => {

@@ -123,6 +123,32 @@ async fn no_more_guesses_fly_at_once_than_may_fail() {
 }
 
 #[tokio::test]
+async fn no_more_guesses_fly_at_once_than_may_fail_wherever_they_come_from() {
+    let attempts = Attempts::new(&rules());
+    let home = address("192.0.2.1");
+    attempts
+        .begin("ada", home)
+        .await
+        .map(Attempt::succeeded)
+        .unwrap();
+    let mut flying = Vec::new();
+    for stranger in 1..=12 {
+        let from = format!("10.0.0.{stranger}");
+        flying.push(attempts.begin("ada", address(&from)).await.unwrap());
+    }
+    assert!(
+        attempts.begin("ada", home).await.is_ok(),
+        "nobody's business"
+    );
+    let next = attempts.begin("ada", address("10.0.0.99"));
+    let fail_all = async {
+        flying.into_iter().for_each(Attempt::failed);
+    };
+    let (next, ()) = tokio::join!(biased; next, fail_all);
+    assert!(next.is_err(), "it waited, and by then all had failed");
+}
+
+#[tokio::test]
 async fn those_who_wait_go_on_when_the_others_succeed_or_leave() {
     let attempts = Attempts::new(&rules());
     let mut flying = Vec::new();

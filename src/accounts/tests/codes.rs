@@ -144,6 +144,26 @@ async fn codes_cannot_be_guessed_for_long() {
 }
 
 #[tokio::test]
+async fn no_other_spelling_of_the_address_gives_more_guesses() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let mut answers = Vec::new();
+    for spelling in [
+        "ada@mail.example",
+        "ada@ｍail.example",
+        "ada@mａil.example",
+        "ada@maｉl.example",
+        "ada@maiｌ.example",
+        "ada＠mail.example",
+    ] {
+        let guess = code(spelling, "123456");
+        answers.push(verify(&bench, guess, CodeKind::Recovery).await.err());
+    }
+    assert_eq!(answers[4], Some(AccountError::CodeInvalid));
+    assert!(matches!(answers[5], Some(AccountError::TooMany { .. })));
+}
+
+#[tokio::test]
 async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
     let bench = Bench::with(|config| config.confirm_email = true).await;
     let client = Client::default();
