@@ -60,10 +60,7 @@ pub fn compare(
     let password = password.expose().as_bytes();
     let (matches, current) = match Kind::of(hash.expose()) {
         Some(Kind::Bcrypt { cost }) => (
-            // Beyond 72 bytes bcrypt sees nothing: what it would cut is refused.
-            password.len() <= BCRYPT_LONGEST
-                && !password.contains(&0)
-                && bcrypt::verify(password, hash.expose()).unwrap_or(false),
+            bcrypt_matches(password, |it| bcrypt::verify(it, hash.expose())),
             how.hash == PasswordHash::Bcrypt && cost == how.bcrypt_cost,
         ),
         Some(Kind::Argon2(phc)) => (
@@ -111,6 +108,14 @@ impl Kind {
         Algorithm::new(phc.algorithm).ok()?;
         Some(Self::Argon2(Box::new(phc)))
     }
+}
+
+/// Beyond 72 bytes and behind a NUL bcrypt sees nothing: what it would cut is refused, and costs as much as any other
+/// wrong password, or the time would tell whose hash is a bcrypt one, and so who is a user.
+fn bcrypt_matches<E>(password: &[u8], verify: impl FnOnce(&[u8]) -> Result<bool, E>) -> bool {
+    let whole = password.len() <= BCRYPT_LONGEST && !password.contains(&0);
+    let seen = if whole { password } else { b"" };
+    verify(seen).unwrap_or(false) && whole
 }
 
 fn argon2id(
@@ -289,6 +294,24 @@ mod tests {
         let short = make(&how, &secret("abc"), &mut Memory::default()).unwrap();
         assert_eq!(compared(&how, "abc\0", short.expose()), Match::No);
         assert_eq!(compared(&how, "abc\0abc", short.expose()), Match::No);
+    }
+
+    #[test]
+    fn a_password_that_bcrypt_would_cut_costs_as_much_and_is_never_right() {
+        for (password, right) in [
+            ("abc".to_owned(), true),
+            (String::new(), true),
+            ("x".repeat(72), true),
+            ("x".repeat(73), false),
+            ("abc\0".to_owned(), false),
+        ] {
+            let mut hashed = 0;
+            let matches = bcrypt_matches(password.as_bytes(), |_| {
+                hashed += 1;
+                Ok::<_, HashFailed>(true)
+            });
+            assert_eq!((matches, hashed), (right, 1), "{password:?}");
+        }
     }
 
     #[test]
