@@ -90,7 +90,8 @@ impl Accounts {
         new: Registration,
         client: &Client,
     ) -> Result<SignedUp, AccountError> {
-        let made_up = profile::made_up(&new, self.now());
+        let mut made_up = profile::made_up(&new, self.now());
+        let said = new.user_metadata.clone();
         let confirms = self.settings().config.confirm_email;
         match self.register(api, new, client).await {
             Ok(user) if confirms => Ok(SignedUp::Unconfirmed(Box::new(user))),
@@ -100,6 +101,9 @@ impl Accounts {
                 Ok(SignedUp::In(Box::new(signed_in)))
             }
             Err(AccountError::UserExists(Unique::Email)) if confirms => {
+                if made_up.username.is_none() {
+                    made_up.username = self.free_name(&said).await?;
+                }
                 Ok(SignedUp::Unconfirmed(Box::new(made_up)))
             }
             Err(error) => Err(error),

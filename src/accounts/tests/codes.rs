@@ -202,6 +202,33 @@ async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
 }
 
 #[tokio::test]
+async fn whoever_is_made_up_is_called_what_a_new_user_would_be() {
+    let bench = Bench::with(|config| config.confirm_email = true).await;
+    let client = Client::default();
+    let mut named = Vec::new();
+    // A name that is free each time: the second address is taken by then.
+    for (email, name) in [
+        ("ada@mail.example", "ada"),
+        ("ada@mail.example", "lovelace"),
+        ("ada@mail.example", "Ada"),
+    ] {
+        let new = Registration {
+            username: None,
+            email: Some(email.to_owned()),
+            password: secret(PASSWORD),
+            user_metadata: Object::from_iter([("username".to_owned(), name.into())]),
+        };
+        let signed_up = bench.accounts.sign_up(Api::Supabase, new, &client).await;
+        let Ok(SignedUp::Unconfirmed(user)) = signed_up else {
+            panic!("nobody has confirmed anything");
+        };
+        assert!(!user.user_metadata.contains_key("username"));
+        named.push(user.username.map(|name| name.shown));
+    }
+    assert_eq!(named, [Some("ada".into()), Some("lovelace".into()), None]);
+}
+
+#[tokio::test]
 async fn an_address_is_changed_when_the_new_one_is_confirmed() {
     let bench = Bench::new().await;
     bench.ada().await;
