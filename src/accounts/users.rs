@@ -1,7 +1,9 @@
 //! Users, as they make and change themselves. What a user says of itself never gives it a right: roles come from an
 //! operator only, and `is_admin` and `username` in its metadata are the gateway's to write.
 
-use super::attempts::Class;
+use std::time::Duration;
+
+use super::attempts::{Class, TooMany};
 use super::log_in::may_use;
 use super::passwords;
 use super::profile;
@@ -203,13 +205,16 @@ impl Accounts {
         let redirect = update.redirect_to.clone();
         let ready = self.ready(api, &user, (update, client)).await?;
         let new_password = ready.password.is_some();
+        let by_mail = settings.config.confirm_email || (api == Api::Supabase && !user.anonymous);
+        let to_confirm = ready.email.is_some() && by_mail;
+        if to_confirm {
+            self.may_mail_change(&user, client)?;
+        }
         if new_password {
             // Before, so that a crash in between leaves nothing alive that should have ended.
             self.end_others(who).await?;
         }
-        let by_mail = settings.config.confirm_email || (api == Api::Supabase && !user.anonymous);
         let now = self.now();
-        let to_confirm = ready.email.is_some() && by_mail;
         let change = Box::new(move |user: &User| {
             Change::Write(ready.applied_to(user.clone(), (now, by_mail)))
         });
@@ -225,6 +230,21 @@ impl Accounts {
             self.send_to(who.user, CodeKind::EmailChange, redirect);
         }
         Ok(changed)
+    }
+
+    /// Whether a change of address may send a mail now: it goes to whomever the user names, who must not be flooded
+    /// through us.
+    fn may_mail_change(&self, user: &User, client: &Client) -> Result<(), AccountError> {
+        self.attempts.take(Class::Mail, client.address)?;
+        let Some((_, last)) = user.email_change else {
+            return Ok(());
+        };
+        let age = u64::try_from(self.now().saturating_sub(last)).unwrap_or_default();
+        let again = self.settings().config.mail.resend_after;
+        match again.checked_sub(Duration::from_millis(age)) {
+            Some(left) if !left.is_zero() => Err(TooMany { retry_after: left }.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Checks an update, and hashes its password.

@@ -254,6 +254,31 @@ async fn an_address_is_changed_when_the_new_one_is_confirmed() {
 }
 
 #[tokio::test]
+async fn a_user_cannot_send_mails_to_everybody() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let mine = who(&bench.log_in(Api::Supabase).await);
+    let client = Client::default();
+    let change = |email: &str| {
+        let update = UserUpdate {
+            email: Some(email.to_owned()),
+            ..UserUpdate::default()
+        };
+        bench
+            .accounts
+            .change_user(Api::Supabase, mine, (update, &client))
+    };
+    assert!(change("eve@mail.example").await.is_ok());
+    let soon = change("bob@mail.example").await;
+    let retry_after = Duration::from_secs(60);
+    assert_eq!(soon.err(), Some(AccountError::TooMany { retry_after }));
+    bench.pass(60);
+    assert!(change("bob@mail.example").await.is_ok());
+    let mails = mails(&bench, 2).await;
+    assert_eq!(mails[1]["to"], "bob@mail.example");
+}
+
+#[tokio::test]
 async fn a_code_to_log_in_with_makes_a_user_where_it_may() {
     let bench = Bench::new().await;
     let client = Client::default();
