@@ -126,6 +126,15 @@ impl Accounts {
     /// # Errors
     /// As `admin_create`, and `NotFound`.
     pub async fn admin_update(&self, id: UserId, new: AdminUser) -> Result<User, AccountError> {
+        self.finish(move |it| async move { it.admin_update_to_the_end(id, new).await })
+            .await
+    }
+
+    async fn admin_update_to_the_end(
+        &self,
+        id: UserId,
+        new: AdminUser,
+    ) -> Result<User, AccountError> {
         let found = self.store.user(id).await?.ok_or(AccountError::NotFound)?;
         let now = self.now();
         let new_password = new.password.is_some();
@@ -209,6 +218,15 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Unavailable`, `Failed`.
     pub async fn admin_delete(&self, id: UserId, deletion: Deletion) -> Result<(), AccountError> {
+        self.finish(move |it| async move { it.admin_delete_to_the_end(id, deletion).await })
+            .await
+    }
+
+    async fn admin_delete_to_the_end(
+        &self,
+        id: UserId,
+        deletion: Deletion,
+    ) -> Result<(), AccountError> {
         self.admin_user(id).await?;
         if deletion == Deletion::Soft {
             self.end_all(id).await?;
@@ -232,6 +250,11 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Unavailable`, `Failed`.
     pub async fn admin_log_out(&self, id: UserId) -> Result<(), AccountError> {
+        self.finish(move |it| async move { it.admin_log_out_to_the_end(id).await })
+            .await
+    }
+
+    async fn admin_log_out_to_the_end(&self, id: UserId) -> Result<(), AccountError> {
         self.admin_user(id).await?;
         self.end_all(id).await?;
         self.told_admin("log_out_everywhere", id);
@@ -243,6 +266,11 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Unavailable`, `Failed`.
     pub async fn admin_end_session(&self, id: SessionId) -> Result<(), AccountError> {
+        self.finish(move |it| async move { it.admin_end_session_to_the_end(id).await })
+            .await
+    }
+
+    async fn admin_end_session_to_the_end(&self, id: SessionId) -> Result<(), AccountError> {
         let (session, _) = self
             .store
             .session(id)

@@ -28,7 +28,7 @@ mod upkeep;
 pub mod users;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -54,6 +54,7 @@ use crate::store::{Store, StoreError};
 
 /// The core. Shared by all workers; everything may be awaited on a worker: nothing blocks.
 pub struct Accounts {
+    me: Weak<Self>,
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     revocations: Arc<Revocations>,
@@ -139,7 +140,8 @@ impl Accounts {
         let decoy = hashing.make(random_password()?).await;
         let decoy = decoy.map_err(AccountError::from)?;
         let (courier, errands) = Courier::new();
-        let accounts = Arc::new(Self {
+        let accounts = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             tally: Tally::new(&parts.metrics),
             courier,
             _shown: hashing.show(&parts.metrics),
@@ -201,6 +203,18 @@ impl Accounts {
     pub fn now(&self) -> UnixMillis {
         let since = self.clock.since_epoch().as_millis();
         UnixMillis::try_from(since).unwrap_or(UnixMillis::MAX)
+    }
+
+    /// Does something to its end, also where whoever asked for it leaves meanwhile: what the store has recorded as
+    /// ended must be told to `state` too, or remembered tokens and live streams would outlive it.
+    async fn finish<T, F>(&self, work: impl FnOnce(Arc<Self>) -> F) -> Result<T, AccountError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, AccountError>> + Send + 'static,
+    {
+        let me = self.me.upgrade().ok_or(AccountError::Failed)?;
+        let done = tokio::spawn(work(me)).await;
+        done.unwrap_or(Err(AccountError::Failed))
     }
 
     /// From here on nothing that is remembered of it counts. The store has it already.

@@ -47,6 +47,17 @@ impl Accounts {
         if !ours.map_err(|error| AccountError::failed(&error))? {
             return Err(AccountError::RefreshUnknown);
         }
+        let client = client.clone();
+        self.finish(move |it| async move { it.refresh_to_the_end(api, token, &client).await })
+            .await
+    }
+
+    async fn refresh_to_the_end(
+        &self,
+        api: Api,
+        token: Presented,
+        client: &Client,
+    ) -> Result<SignedIn, AccountError> {
         let id = token.session;
         let refreshed = self.rotate(api, token, client).await;
         if refreshed == Err(AccountError::RefreshReused) {

@@ -30,6 +30,19 @@ impl Accounts {
         who: Who,
         (scope, client): (Scope, &Client),
     ) -> Result<(), AccountError> {
+        let client = client.clone();
+        self.finish(
+            move |it| async move { it.log_out_to_the_end(api, who, (scope, &client)).await },
+        )
+        .await
+    }
+
+    async fn log_out_to_the_end(
+        &self,
+        api: Api,
+        who: Who,
+        (scope, client): (Scope, &Client),
+    ) -> Result<(), AccountError> {
         match scope {
             Scope::Local => self.end_in_hand(who).await?,
             Scope::Global => self.end_all(who.user).await?,
@@ -212,6 +225,17 @@ impl Accounts {
     /// # Errors
     /// `NotFound`, `Unavailable`, `Failed`.
     pub async fn delete_session(
+        &self,
+        who: Who,
+        number: i64,
+        client: &Client,
+    ) -> Result<(), AccountError> {
+        let client = client.clone();
+        self.finish(move |it| async move { it.delete_to_the_end(who, number, &client).await })
+            .await
+    }
+
+    async fn delete_to_the_end(
         &self,
         who: Who,
         number: i64,

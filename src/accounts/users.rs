@@ -136,6 +136,19 @@ impl Accounts {
         who: Who,
         (update, client): (UserUpdate, &Client),
     ) -> Result<User, AccountError> {
+        let client = client.clone();
+        self.finish(
+            move |it| async move { it.change_to_the_end(api, who, (update, &client)).await },
+        )
+        .await
+    }
+
+    async fn change_to_the_end(
+        &self,
+        api: Api,
+        who: Who,
+        (update, client): (UserUpdate, &Client),
+    ) -> Result<User, AccountError> {
         let with_password = update.password.is_some();
         let changed = self.change_user_untold(api, who, (update, client)).await;
         self.tell(&Told {

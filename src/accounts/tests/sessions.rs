@@ -1,9 +1,14 @@
 //! Log-outs and conversations.
 
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
 use crate::accounts::sessions::Scope;
 use crate::accounts::testing::{Bench, PASSWORD, who};
 use crate::accounts::{AccountError, Who};
 use crate::records::{Api, Client};
+use crate::state::Standing;
 
 /// What is alive of one session of each kind, and one token.
 async fn alive(bench: &Bench, sessions: &[Who]) -> Vec<bool> {
@@ -12,6 +17,28 @@ async fn alive(bench: &Bench, sessions: &[Who]) -> Vec<bool> {
         alive.push(bench.is_alive(*session).await);
     }
     alive
+}
+
+#[tokio::test]
+async fn what_ends_is_told_also_where_nobody_waits_for_it() {
+    let bench = Bench::new().await;
+    bench.ada().await;
+    let client = Client::default();
+    let mine = who(&bench.log_in(Api::Token).await);
+    let known = Standing::new(mine.user, mine.session, None, bench.revocations.version());
+    let mut left = Box::pin(
+        bench
+            .accounts
+            .log_out(Api::Token, mine, (Scope::Local, &client)),
+    );
+    assert!(poll_fn(|cx| Poll::Ready(left.as_mut().poll(cx).is_pending())).await);
+    drop(left);
+    let began = Instant::now();
+    while bench.revocations.holds(&known) {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is not told");
+        tokio::task::yield_now().await;
+    }
+    assert!(!bench.is_alive(mine).await);
 }
 
 #[tokio::test]
