@@ -239,6 +239,11 @@ impl Link {
     pub fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         ready!(self.poll_send(cx))?;
         let mut state = self.0.borrow_mut();
+        // A body that is still read elsewhere breaks off here: it must not go on behind what is thrown away.
+        state.turn = state.turn.wrapping_add(1);
+        if let Some(reader) = state.reader.take() {
+            reader.wake();
+        }
         let channel = state.channel()?;
         ready!(Pin::new(&mut channel.wire).poll_shutdown(cx))?;
         loop {

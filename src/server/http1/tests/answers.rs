@@ -6,10 +6,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::io::AsyncReadExt;
+use http_body_util::BodyExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::connection;
 use crate::body::{Body, BodyError};
+use crate::http1::framing::{Chunks, Framing};
+use crate::http1::link::Interim;
 use crate::server::http1::answer::{Answer, Sent};
 use crate::server::http1::request::{After, Manner, Takes, Wish};
 
@@ -235,6 +238,19 @@ async fn an_answer_that_breaks_its_word_gets_no_end() {
         assert_eq!(sent, became, "{bytes}");
         assert!(!bytes.ends_with("0\r\n\r\n"), "{bytes}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_is_read_elsewhere_breaks_off_when_the_rest_is_thrown_away() {
+    let (link, _bed, mut theirs) = connection();
+    let mut body = link.open(Framing::Chunked(Chunks::default()), Interim::Hints);
+    theirs.write_all(b"2\r\nhi\r\n").await.unwrap();
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "hi");
+    let goodbye = poll_fn(|cx| Poll::Ready(link.poll_goodbye(cx).is_pending()));
+    assert!(goodbye.await);
+    theirs.write_all(b"4\r\nrest\r\n0\r\n\r\n").await.unwrap();
+    assert!(body.frame().await.unwrap().is_err());
 }
 
 #[tokio::test]
