@@ -195,6 +195,8 @@ impl Passwd {
         })
         .await?;
         end_all(opened, user.id).await?;
+        // A code that was sent before opens a session too.
+        opened.store.void_codes(user.id).await?;
         opened.print(&told(&user), || {
             format!(
                 "{} has a new password; all its tokens have ended",
