@@ -214,6 +214,7 @@ impl Accounts {
         });
         self.store.change_user(user.id, noted).await?;
         let failed = |error: VaultError| AccountError::failed(&error);
+        let leads = |to: &&str| settings.config.mail.leads_to(to);
         let (digits, link) = (digits()?, link()?);
         let code = Code {
             user: user.id,
@@ -232,7 +233,7 @@ impl Accounts {
             user_id: user.id.to_string(),
             code: &digits,
             token_hash: &link,
-            redirect_to: errand.redirect_to.as_deref(),
+            redirect_to: errand.redirect_to.as_deref().filter(leads),
         };
         mail::deliver(hook, &mail)
             .await

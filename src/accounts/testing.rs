@@ -252,6 +252,7 @@ fn settings(folder: &Folder) -> config::Accounts {
             hook: config::MailHook::File(folder.file("mails")),
             code_ttl: Duration::from_secs(3600),
             resend_after: Duration::from_secs(60),
+            redirects: vec!["https://x.example".into()],
         },
         apis: config::Apis {
             token: Some(config::TokenApi {

@@ -125,6 +125,8 @@ pub struct Mail {
     pub code_ttl: Duration,
     /// Between two mails of one kind to one user.
     pub resend_after: Duration,
+    /// How addresses begin that links in mails may lead to.
+    pub redirects: Vec<Box<str>>,
 }
 
 /// `hook` of `[accounts.mail]`.
@@ -379,6 +381,35 @@ fn mail(mut table: Table<'_>) -> Mail {
         resend_after: table
             .duration_or_zero("resend_after")
             .unwrap_or(seconds(60)),
+        redirects: table.texts("redirects", redirect).unwrap_or_default(),
+    }
+}
+
+/// A scheme and what follows it, without the slash at the end.
+fn redirect(text: &str) -> Result<Box<str>, Wrong> {
+    let text = text.trim_end_matches('/');
+    let sound = text.bytes().all(|byte| byte.is_ascii_graphic());
+    match text.split_once("://") {
+        Some((scheme, rest)) if sound && !scheme.is_empty() && !rest.is_empty() => Ok(text.into()),
+        _ => Err(Wrong::new(
+            "is not the start of an address",
+            "write scheme and host: \"https://app.example.com\", \"myapp://sign-in\"",
+        )),
+    }
+}
+
+impl Mail {
+    /// Whether a link in a mail may lead there: whoever asks for a mail to somebody else names this too, and what the
+    /// link carries lets in whoever it is brought to.
+    pub fn leads_to(&self, address: &str) -> bool {
+        let behind = |start: &str| address.strip_prefix(start);
+        let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\';
+        address.bytes().all(plain)
+            && self
+                .redirects
+                .iter()
+                .filter_map(|start| behind(start))
+                .any(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     }
 }
 

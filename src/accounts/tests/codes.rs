@@ -80,6 +80,34 @@ async fn a_code_lets_its_owner_in_once() {
 }
 
 #[tokio::test]
+async fn a_link_leads_only_where_the_config_lets_it() {
+    let bench = Bench::with(|config| config.mail.resend_after = Duration::ZERO).await;
+    bench.ada().await;
+    let asked = [
+        ("https://x.example", true),
+        ("https://x.example/reset?a=b", true),
+        ("https://x.example#a", true),
+        ("https://x.example.evil.example", false),
+        ("https://x.example@evil.example", false),
+        ("https://x.example:8443/", false),
+        ("https://x.example\\@evil.example", false),
+        ("https://x.example/\nevil", false),
+        ("//x.example", false),
+        ("https://evil.example/?https://x.example", false),
+        ("", false),
+    ];
+    for (index, (to, leads)) in asked.into_iter().enumerate() {
+        let client = Client::default();
+        let asked = bench
+            .accounts
+            .recover("ada@mail.example", Some(to.to_owned()), &client);
+        asked.await.unwrap();
+        let mail = mails(&bench, index + 1).await.remove(index);
+        assert_eq!(mail.get("redirect_to").is_some(), leads, "{to:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_link_is_as_good_as_a_code_and_both_grow_old() {
     let bench = Bench::new().await;
     bench.ada().await;
