@@ -148,8 +148,7 @@ pub(super) fn accounts(mut table: Table<'_>, apis: apis::Apis, postgres: bool) -
     let password = password(table.table("password"));
     let attempts = attempts(table.table("attempts"));
     let mail = mail(table.table("mail"));
-    let admin = table.table("admin");
-    let admin = first_admin(admin);
+    let admin = first_admin(table.table("admin"));
     let secret = secret(&mut table, postgres && given);
     let issuer = table.text("issuer", units::filled);
     if given {
@@ -165,7 +164,7 @@ pub(super) fn accounts(mut table: Table<'_>, apis: apis::Apis, postgres: bool) -
         well_known: table.flag("well_known").unwrap_or(true),
         sign_up: table.flag("sign_up").unwrap_or(true),
         anonymous: table.flag("anonymous").unwrap_or(true),
-        confirm_email: table.flag("confirm_email").unwrap_or(false),
+        confirm_email: confirm_email(&mut table, &mail),
         session_lifetime: table.duration_or_zero("session_lifetime").filter(some_time),
         session_idle: table.duration_or_zero("session_idle").filter(some_time),
         refresh_reuse: table
@@ -364,7 +363,15 @@ fn mail(mut table: Table<'_>) -> Mail {
     let url = table.secret("url", super::issuer::url);
     let secret = table.secret("secret", |text| Ok(Secret::new(text.to_owned())));
     let hook = match table.choice("hook", &hooks) {
-        Some("off") => MailHook::Off,
+        Some("log") => {
+            let what = "codes that open accounts stand in the log";
+            table.warning(
+                "hook",
+                what,
+                "for more than trying it out: \"file\" or \"webhook\"",
+            );
+            MailHook::Log
+        }
         Some("file") => {
             table.require("file", "\"mails.jsonl\"");
             MailHook::File(file.unwrap_or_default())
@@ -373,7 +380,7 @@ fn mail(mut table: Table<'_>) -> Mail {
             table.require("url", "\"https://…\"");
             MailHook::Webhook(url.unwrap_or_default(), secret)
         }
-        _ => MailHook::Log,
+        _ => MailHook::Off,
     };
     Mail {
         hook,
@@ -383,6 +390,20 @@ fn mail(mut table: Table<'_>) -> Mail {
             .unwrap_or(seconds(60)),
         redirects: table.texts("redirects", redirect).unwrap_or_default(),
     }
+}
+
+/// Who must confirm an e-mail must get a mail.
+fn confirm_email(table: &mut Table<'_>, mail: &Mail) -> bool {
+    let confirms = table.flag("confirm_email").unwrap_or(false);
+    if confirms && mail.hook == MailHook::Off {
+        let what = "`confirm_email` needs mails, and [accounts.mail] sends none";
+        table.problem(
+            "confirm_email",
+            what,
+            "add accounts.mail.hook = \"webhook\" and its url",
+        );
+    }
+    confirms
 }
 
 /// A scheme and what follows it, without the slash at the end.

@@ -363,6 +363,10 @@ fn the_gateway_s_own_issuer_and_apis_stand_apart_from_others() {
         ("[api.app]\nmount = \"/x\"\n", "there are no [accounts]"),
         ("[accounts]\n", "`issuer` is missing"),
         (
+            "[accounts]\nissuer = \"https://gateway.example/auth/v1\"\nconfirm_email = true\n",
+            "`confirm_email` needs mails",
+        ),
+        (
             "[accounts]\nissuer = \"https://project.example/auth/v1\"\n",
             "is an [[issuer]]'s `iss` too",
         ),
