@@ -122,10 +122,13 @@ impl Face {
 
     async fn answer(&self, call: Call<'_>) -> Result<Response<Body>, Refusal> {
         match self {
-            Self::Own(own) => {
-                own.check(call.head)?;
-                own.serve(&call)
-            }
+            Self::Own(own) => match own.check(call.head) {
+                Ok(()) => own.serve(&call),
+                Err(Refusal::MethodRefused) => {
+                    Ok(method_refused(HeaderValue::from_static(READS), &call))
+                }
+                Err(refusal) => Err(refusal),
+            },
             Self::App(app) => app.serve(call).await,
             Self::Session(session) => session.serve(call).await,
             Self::Token(token) => token.serve(call).await,
@@ -204,11 +207,7 @@ impl<O> Places<O> {
                 response.headers_mut().insert(ALLOW, allow.value());
                 Entered::Answered(response)
             }
-            Found::Method(allow) => {
-                let mut response = style::render(Refusal::MethodRefused, &call.wanted);
-                response.headers_mut().insert(ALLOW, allow.value());
-                Entered::Answered(response)
-            }
+            Found::Method(allow) => Entered::Answered(method_refused(allow.value(), call)),
             Found::Nothing => return Err(Refusal::RouteNotFound),
         })
     }
@@ -307,6 +306,16 @@ async fn unpanicked<T>(answer: impl Future<Output = Result<T, Refusal>>) -> Resu
     })
     .await
 }
+
+/// The refusal of a method, with those that are served here.
+fn method_refused(allow: HeaderValue, call: &Call<'_>) -> Response<Body> {
+    let mut response = style::render(Refusal::MethodRefused, &call.wanted);
+    response.headers_mut().insert(ALLOW, allow);
+    response
+}
+
+/// What is served where nothing changes: see `page::read_only`.
+const READS: &str = "GET, HEAD";
 
 /// As much of a `User-Agent` is kept, in bytes.
 const AGENT_MAX: usize = 512;

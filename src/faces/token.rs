@@ -137,9 +137,11 @@ pub static CALLS: &[Row<Op>] = &[
 
 #[derive(Debug, Deserialize, JsonSchema)]
 struct Register {
+    #[schemars(length(min = 1, max = 255))]
     username: String,
+    #[schemars(length(min = 3, max = 255), extend("format" = "idn-email"))]
     email: String,
-    #[schemars(with = "String")]
+    #[schemars(with = "String", length(min = 1))]
     password: Secret<String>,
 }
 

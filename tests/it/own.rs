@@ -153,6 +153,9 @@ async fn verify_refuses_as_a_route_does_and_believes_no_forwarded_header() {
         assert_eq!(answer.status(), status, "{line} {fields}");
         assert_eq!(json(&answer)["error"], word, "{line} {fields}");
         assert!(answer.head.get("x-user-id").is_none());
+        if status == 405 {
+            assert_eq!(answer.head.get("allow").expect("it is named"), "GET, HEAD");
+        }
     }
     let missing = ask(&gateway, "GET /_portcullis/verify", "").await;
     assert!(

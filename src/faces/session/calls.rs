@@ -197,13 +197,17 @@ struct SessionNumber(#[schemars(range(min = 1))] i64);
 /// `POST /register`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Register {
+    #[schemars(length(min = 1, max = 255))]
     pub(super) username: String,
+    #[schemars(length(min = 3, max = 255), extend("format" = "idn-email"))]
     pub(super) email: String,
+    #[schemars(length(min = 1))]
     pub(super) password: String,
 }
 
 /// `POST /login`: one of the two names.
 #[derive(Deserialize, JsonSchema)]
+#[schemars(extend("anyOf" = [{"required": ["username"]}, {"required": ["email"]}]))]
 pub(super) struct LogIn {
     pub(super) username: Option<String>,
     pub(super) email: Option<String>,
@@ -213,8 +217,11 @@ pub(super) struct LogIn {
 /// `PATCH /me`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct ChangeMe {
+    #[schemars(length(min = 1, max = 255))]
     pub(super) username: Option<String>,
+    #[schemars(length(min = 3, max = 255), extend("format" = "idn-email"))]
     pub(super) email: Option<String>,
+    #[schemars(length(min = 1))]
     pub(super) password: Option<String>,
     /// Beside a new password.
     pub(super) current_password: Option<String>,
@@ -223,12 +230,14 @@ pub(super) struct ChangeMe {
 /// `POST /new`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct NewSession {
+    #[schemars(length(min = 1, max = 200))]
     pub(super) name: Option<String>,
 }
 
 /// `PATCH /{id}`.
 #[derive(Deserialize, JsonSchema)]
 pub(super) struct Rename {
+    #[schemars(length(min = 1, max = 200))]
     pub(super) name: String,
 }
 
@@ -236,6 +245,7 @@ pub(super) struct Rename {
 #[derive(Serialize, JsonSchema)]
 pub(super) struct Failed {
     success: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<bool>,
     error: String,
 }

@@ -169,6 +169,7 @@ pub enum FailureReply {
     Dated {
         code: String,
         message: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
         weak_password: Option<Reasons>,
     },
     /// Before.
@@ -176,6 +177,7 @@ pub enum FailureReply {
         code: u16,
         error_code: String,
         msg: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
         weak_password: Option<Reasons>,
     },
     /// Of the API key.

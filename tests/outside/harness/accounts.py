@@ -59,6 +59,7 @@ mount = "/auth"
 
 [api.supabase]
 mount = "/auth/v1"
+{supabase}
 
 [[upstream]]
 name = "recorder"
@@ -88,10 +89,13 @@ auth = "required"
 """
 
 
-def config(accounts: str = "", attempts: str = "", app: str = "") -> str:
-    """A whole config with lines added to its tables."""
-    text = ACCOUNTS.replace("{accounts}", accounts)
-    return text.replace("{attempts}", attempts).replace("{app}", app)
+def config(**lines: str) -> str:
+    """A whole config with lines added to its tables: `accounts`, `attempts`, `app`, `supabase`."""
+    text = ACCOUNTS
+    for name in ("accounts", "attempts", "app", "supabase"):
+        text = text.replace("{%s}" % name, lines.pop(name, ""))
+    assert not lines, lines
+    return text
 
 
 @dataclass
