@@ -372,8 +372,12 @@ fn confirmed(user: &User, (kind, to): (CodeKind, &Email), now: UnixMillis) -> Op
         let mut user = user.clone();
         let change = user.email_change.take();
         profile::confirm(&mut user, to.clone(), now);
-        if kind != CodeKind::EmailChange {
-            user.email_change = change;
+        match kind {
+            CodeKind::EmailChange => {}
+            // Asked for by whoever has the mailbox, who need not be the one that signed up: a password that a
+            // stranger chose for this address must not open it once its owner has confirmed it.
+            CodeKind::Recovery | CodeKind::Magiclink => user.password = None,
+            CodeKind::Signup | CodeKind::Reauthentication => user.email_change = change,
         }
         user.updated_at = now;
         user

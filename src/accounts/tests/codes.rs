@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::accounts::codes::{CreateUser, Proof, Verification};
-use crate::accounts::testing::{Bench, PASSWORD, secret, who};
+use crate::accounts::testing::{Bench, PASSWORD, login, secret, who};
 use crate::accounts::users::{Registration, SignedUp, UserUpdate};
 use crate::accounts::{AccountError, SignedIn};
 use crate::records::{Api, Client, CodeKind, Object};
@@ -227,6 +227,49 @@ async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
     };
     assert_ne!(made_up.id, user.id);
     assert_eq!(made_up.email, user.email);
+}
+
+#[tokio::test]
+async fn a_stranger_s_password_does_not_open_the_address_that_its_owner_confirms() {
+    for (kind, opens) in [
+        (CodeKind::Magiclink, false),
+        (CodeKind::Recovery, false),
+        (CodeKind::Signup, true),
+    ] {
+        let bench = Bench::with(|config| {
+            config.confirm_email = true;
+            config.mail.resend_after = Duration::ZERO;
+        })
+        .await;
+        let client = Client::default();
+        let registration = Registration {
+            username: None,
+            email: Some("ada@mail.example".to_owned()),
+            password: secret(PASSWORD),
+            user_metadata: Object::new(),
+        };
+        let signed_up = bench.accounts.sign_up(Api::Supabase, registration, &client);
+        signed_up.await.unwrap();
+        let mut mail = mails(&bench, 1).await.remove(0);
+        let to = "ada@mail.example";
+        match kind {
+            CodeKind::Magiclink => {
+                let made = (CreateUser::No, Object::new());
+                bench.accounts.otp((to, None), made, &client).await.unwrap();
+                mail = mails(&bench, 2).await.remove(1);
+            }
+            CodeKind::Recovery => {
+                bench.accounts.recover(to, None, &client).await.unwrap();
+                mail = mails(&bench, 2).await.remove(1);
+            }
+            _ => {}
+        }
+        let proof = code(to, &text(&mail, "code"));
+        verify(&bench, proof, kind).await.unwrap();
+        let login = login(to, PASSWORD);
+        let logged_in = bench.accounts.log_in(Api::Supabase, login, &client).await;
+        assert_eq!(logged_in.is_ok(), opens, "{kind:?}");
+    }
 }
 
 #[tokio::test]
