@@ -47,12 +47,22 @@ export async function main(url, key, print = console.log) {
   await done(supabase.auth.signInWithPassword({ email, password }));
   const init = { method: "POST", headers: { "content-type": "application/json" }, body: '{"prompt":"hills","steps":5,"delay_ms":20}' };
   const response = await service.fetch("/api/v1/faceflip/generate/stream", init);
-  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) print(piece.slice(0, 60).trim());
+  for await (const line of lines(response)) print(line.slice(0, 60));
 
   const { data } = await supabase.auth.getClaims();
   print("claims", data.claims.email);
   await done(supabase.auth.signOut());
   print("after sign-out", (await service.fetch("/api/v1/whoami")).status);
+}
+
+/** The lines of an event stream that say something. A piece of the network ends anywhere, also within a line. */
+async function* lines(response) {
+  let rest = "";
+  for await (const piece of response.body.pipeThrough(new TextDecoderStream())) {
+    const whole = (rest + piece).split(/\r?\n/);
+    rest = whole.pop();
+    yield* whole.filter((line) => line !== "");
+  }
 }
 
 async function done(answer) {
