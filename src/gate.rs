@@ -392,6 +392,7 @@ impl Gate {
             ("server.workers", now.server.workers != then.server.workers),
             ("admin.listen", now.admin.listen != then.admin.listen),
             ("store", now.store != then.store),
+            ("redis", now.redis != then.redis),
             (
                 "accounts",
                 now.accounts.is_some() != then.accounts.is_some(),

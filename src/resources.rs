@@ -20,6 +20,7 @@ use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
 use crate::state::Revocations;
+use crate::state::redis::Redis;
 use crate::streams::Streams;
 
 /// What outlives a configuration: handed to every gate that is built.
@@ -34,6 +35,8 @@ pub struct Resources {
     pub jwks: JwksSources,
     /// What ended lately.
     pub revocations: Arc<Revocations>,
+    /// What several gateways share; `None`: there is one gateway, and its memory.
+    pub redis: Option<Arc<Redis>>,
     /// The gateway's own sessions and keys; `None`: it has none, or they are not opened.
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
@@ -53,6 +56,7 @@ impl Resources {
         Self {
             streams: Streams::heeding(&revocations, config.server.workers, clock.clone()),
             revocations,
+            redis: None,
             own: None,
             accounts: None,
             upstreams: Upstreams::default(),
@@ -70,6 +74,7 @@ impl Resources {
         Self {
             streams: Streams::heeding(&revocations, 1, clock.clone()),
             revocations,
+            redis: None,
             own: None,
             accounts: None,
             upstreams: Upstreams::default(),

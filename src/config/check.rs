@@ -12,8 +12,8 @@ use super::source::Tree;
 use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
-    Tokens, accounts, apis, assertion, headers, issuer, own, pattern, route, secrets, store, trial,
-    upstream,
+    Tokens, accounts, apis, assertion, headers, issuer, own, pattern, redis, route, secrets, store,
+    trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -41,6 +41,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let apis = apis::apis(top.table("api"));
     let store = store::store(top.table("store"));
     let shared = matches!(&store, Some(it) if matches!(it.place, StorePlace::Postgres(_)));
+    let redis = redis::redis(top.table("redis"));
     let accounts = accounts::accounts(top.table("accounts"), apis.clone(), shared);
     let store = store.or_else(|| accounts.is_some().then(|| Store::beside(top.report)));
     accounts::join(&top, accounts.as_ref(), &apis, &mut issuers);
@@ -82,6 +83,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         assertion,
         tokens,
         store,
+        redis,
         accounts,
         issuers: issuers.into_values(),
         upstreams: upstreams

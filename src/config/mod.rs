@@ -14,6 +14,7 @@ mod own;
 mod pattern;
 mod problem;
 mod raw;
+pub(crate) mod redis;
 mod route;
 mod secrets;
 mod shape;
@@ -38,6 +39,7 @@ use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
 use crate::secret::Secret;
 
+pub use self::redis::{Redis, RedisPlace};
 pub use accounts::{
     Accounts, AccountsSecret, Attempts, CharacterSet, FirstAdmin, Mail, MailHook, OWN_ISSUER,
     PasswordHash, Passwords,
@@ -102,6 +104,8 @@ pub struct Config {
     pub accounts: Option<Accounts>,
     /// `None`: nothing is kept.
     pub store: Option<Store>,
+    /// `None`: what is short-lived is kept in memory, for one gateway.
+    pub redis: Option<Redis>,
     pub issuers: Vec<Issuer>,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,

@@ -264,10 +264,11 @@ portcullis.toml:27: [route.websocket "one"] `close_forbidden` is 1006, which may
     use 3000 to 4999, or 1008
 "#;
 
-/// The lines of the reference that begin with one of `keys`, no longer commented out.
-fn commented(keys: &[&str]) -> String {
-    REFERENCE
-        .lines()
+/// The lines of the reference that begin with one of `keys`, no longer commented out, from the section that begins
+/// with `section` on.
+fn commented(section: &str, keys: &[&str]) -> String {
+    let (_, rest) = REFERENCE.split_once(&format!("# ── {section}")).unwrap();
+    rest.lines()
         .filter_map(|line| line.strip_prefix("# "))
         .filter(|line| {
             keys.iter()
@@ -282,19 +283,21 @@ fn the_defaults_that_stand_in_comments_are_those_of_the_code() {
     let jwks = MINIMAL
         .replace("HS256", "ES256")
         .replace(KEYS, "jwks_url = \"https://a.example/jwks\"\n#");
-    let settings = commented(&[
+    let keys = [
         "jwks_refresh",
         "jwks_min_interval",
         "jwks_timeout",
         "jwks_max_stale",
-    ]);
+    ];
+    let settings = commented("Issuers", &keys);
     assert_eq!(settings.lines().count(), 4);
     let issuers = |text: &str| check(text).unwrap().issuers;
     assert_eq!(issuers(&jwks), issuers(&jwks.replace('#', &settings)));
 
     let health = format!("{ENDPOINTS}\nhealth.path = \"/health\"\n#");
     let health = MINIMAL.replace(ENDPOINTS, &health);
-    let settings = commented(&["interval", "timeout", "healthy", "unhealthy"]);
+    let keys = ["interval", "timeout", "healthy", "unhealthy"];
+    let settings = commented("Upstreams", &keys);
     assert_eq!(settings.lines().count(), 4);
     let settings: String = settings
         .lines()
@@ -305,6 +308,31 @@ fn the_defaults_that_stand_in_comments_are_those_of_the_code() {
         upstreams(&health),
         upstreams(&health.replace('#', &settings))
     );
+}
+
+#[test]
+fn the_defaults_of_redis_that_stand_in_comments_are_those_of_the_code() {
+    let (_, rest) = REFERENCE.split_once("# ── Redis").unwrap();
+    let (section, _) = rest.split_once("# ── Issuers").unwrap();
+    let given: String = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.starts_with('[') || line.contains(" = "))
+        // What has no default, and what is of use elsewhere only.
+        .filter(|line| {
+            !["url", "sentinels", "nodes", "ca_file", "max_stale"]
+                .iter()
+                .any(|key| line.starts_with(key))
+        })
+        .map(|line| format!("{line}\n"))
+        .collect();
+    assert_eq!(given.lines().count(), 7, "{given}");
+    let redis = |text: &str| check(&format!("{MINIMAL}\n{text}\nurl = \"redis://a\"")).unwrap();
+    let (given, bare) = (redis(&given).redis, redis("[redis]").redis);
+    assert!(given.is_some());
+    assert_eq!(given, bare);
+    let stale = redis("[redis]\nrevocation = \"stale\"").redis.unwrap();
+    assert!(section.contains(&format!("# max_stale = \"{}s\"", stale.max_stale.as_secs())));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod ends;
 pub mod http1;
 pub mod listener;
 pub mod reload;
+mod shared;
 pub mod tls;
 pub mod worker;
 
@@ -104,6 +105,9 @@ pub enum StartError {
     /// The core of the accounts cannot be opened.
     #[error("the accounts cannot be opened: {0}")]
     Accounts(#[source] Box<crate::accounts::OpenError>),
+    /// Redis could never be reached.
+    #[error(transparent)]
+    Redis(#[from] crate::state::redis::OpenError),
     /// The operating system refused a thread or a socket.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -142,6 +146,7 @@ impl Running {
         let clock = Clock::System;
         let jwks = JwksSources::fetching(Handle::current(), clock.clone());
         let mut resources = Resources::new(&config, jwks, sink, clock);
+        shared::open(&config, &mut resources)?;
         accounts::open(&config, &mut resources).await?;
         let resources = Arc::new(resources);
         let gate = Gate::build(config, &resources)?;
@@ -172,7 +177,8 @@ impl Running {
                 Some(address)
             }
         };
-        let figures = background::lasting(&station);
+        let mut figures = background::lasting(&station);
+        figures.extend(shared::keep(&station));
         tokio::task::spawn_local(background::run(Arc::clone(&station)));
         tokio::task::spawn_local(accounts::keep(Arc::clone(&station)));
         if watch_files {

@@ -2,6 +2,8 @@
 //! here; every remembered verification is held against it at each use, so that none outlives the end, and live
 //! streams hear of it. Nothing is lost when an entry is dropped: what was verified before it is verified again.
 
+pub mod redis;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

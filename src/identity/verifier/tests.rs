@@ -102,7 +102,7 @@ async fn no_credential_makes_a_guest_and_a_good_one_an_identity() {
     assert_eq!(identity.ends_at, NOW + 90);
     assert_eq!(&**identity.token.expose(), token);
     assert_eq!(identity.headers[1].1, "a%2Cb");
-    assert_eq!(*identity.roles, ["a,b".into()]);
+    assert_eq!(*identity.roles, [Box::from("a,b")]);
 }
 
 #[tokio::test]
