@@ -23,6 +23,7 @@ use crate::gate::Conn;
 use crate::http1::link::Link;
 use crate::request::peer::Peer;
 use crate::server::Worker;
+use crate::server::clerks::Order;
 use crate::server::http1::Session;
 use crate::wire::Wire;
 use crate::wire::vitals::{Verdict, Vitals, Watched};
@@ -127,7 +128,7 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
             conn.link = Some(Rc::clone(&link));
             let session = Session {
                 worker,
-                conn,
+                conn: Rc::new(conn),
                 link,
                 vitals: Rc::clone(&bed.vitals),
             };
@@ -158,14 +159,14 @@ async fn serve_http2(worker: Rc<Worker>, wire: Watched, conn: Conn, vitals: &Rc<
     vitals.set_multiplexed();
     let (conn, watch) = (Rc::new(conn), Rc::clone(vitals));
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = watch.begin();
-        let gate = worker.gate();
-        let conn = Rc::clone(&conn);
-        // Boxed: hyper moves the future about, and this one is large.
-        Box::pin(async move {
-            let request = request.map(Body::Incoming);
-            Ok::<_, Infallible>(gate.handle(&conn, request, busy).await)
-        })
+        let order = Order {
+            gate: worker.gate(),
+            conn: Rc::clone(&conn),
+            request: request.map(Body::Incoming),
+            busy: watch.begin(),
+        };
+        let handled = worker.clerks.handle(order);
+        async move { Ok::<_, Infallible>(handled.await) }
     });
     let connection = builder.serve_connection(TokioIo::new(wire), service);
     drive(pin!(connection), |it| it.graceful_shutdown(), vitals).await;

@@ -4,6 +4,7 @@
 mod accounts;
 mod admin_listener;
 mod background;
+mod clerks;
 pub mod connection;
 mod ends;
 pub mod http1;

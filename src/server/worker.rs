@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::gate::Gate;
 use crate::observe::metrics::{Cells, Total};
 use crate::resources::Desk;
+use crate::server::clerks::Clerks;
 use crate::server::{Station, connection};
 use crate::wire::vitals::{Patience, Ward};
 
@@ -26,6 +27,8 @@ pub struct Worker {
     pub drain: watch::Receiver<bool>,
     /// Its downstream connections.
     pub ward: Rc<Ward>,
+    /// Who handles its requests.
+    pub clerks: Rc<Clerks>,
     gate: RefCell<Held>,
 }
 
@@ -96,6 +99,7 @@ impl Worker {
             desk,
             drain,
             ward: Ward::open(),
+            clerks: Rc::default(),
             gate: RefCell::new(Held { gate, cache }),
         }
     }

@@ -22,6 +22,7 @@ use crate::gate::Conn;
 use crate::http1::link::{Link, Rest};
 use crate::refusal::Refusal;
 use crate::server::Worker;
+use crate::server::clerks::{Handled, Order};
 use crate::server::http1::answer::{Answer, Sent};
 use crate::server::http1::request::{After, Asked, Limits, Manner, Reader, Takes, Wish};
 use crate::wire::vitals::{Verdict, Vitals};
@@ -31,7 +32,7 @@ pub struct Session {
     /// Whose it is.
     pub worker: Rc<Worker>,
     /// The connection, as its requests see it.
-    pub conn: Conn,
+    pub conn: Rc<Conn>,
     /// The connection itself.
     pub link: Rc<Link>,
     /// Its signs of life.
@@ -47,9 +48,9 @@ enum End {
     Goodbye,
 }
 
-/// A request that is being handled. Boxed: that is large, and the answer may last for hours after it.
-struct Handling<F> {
-    response: Pin<Box<F>>,
+/// A request that is being handled.
+struct Handling {
+    response: Handled,
     manner: Manner,
 }
 
@@ -91,7 +92,7 @@ impl Session {
     }
 
     /// Begins to handle a request.
-    fn handle(&self, asked: Asked) -> Handling<impl Future<Output = Response<Body>>> {
+    fn handle(&self, asked: Asked) -> Handling {
         let Asked {
             head,
             framing,
@@ -99,24 +100,25 @@ impl Session {
             manner,
         } = asked;
         let request = head.map(|()| self.link.open(framing, interim));
-        let busy = self.vitals.begin();
-        let gate = self.worker.gate();
+        let order = Order {
+            gate: self.worker.gate(),
+            conn: Rc::clone(&self.conn),
+            request,
+            busy: self.vitals.begin(),
+        };
         Handling {
-            response: Box::pin(async move { gate.handle(&self.conn, request, busy).await }),
+            response: self.worker.clerks.handle(order),
             manner,
         }
     }
 
     /// The answer's head; `None`: the client has left.
-    fn poll_response<F>(
+    fn poll_response(
         &self,
         cx: &mut Context<'_>,
-        handling: &mut Handling<F>,
-    ) -> Poll<Option<Response<Body>>>
-    where
-        F: Future<Output = Response<Body>>,
-    {
-        if let Poll::Ready(response) = handling.response.as_mut().poll(cx) {
+        handling: &mut Handling,
+    ) -> Poll<Option<Response<Body>>> {
+        if let Poll::Ready(response) = Pin::new(&mut handling.response).poll(cx) {
             return Poll::Ready(Some(response));
         }
         // Interim answers that came of it.
