@@ -36,6 +36,8 @@ pub enum OpenError {
 /// How connections are made.
 pub(super) struct Dial {
     to: To,
+    /// For calls that may take long, where that needs other settings.
+    patient: Option<To>,
     tls: Option<Arc<ClientConfig>>,
     ca: Option<Arc<str>>,
     connect_timeout: Duration,
@@ -82,7 +84,11 @@ impl Dial {
             RedisPlace::Sentinel(url, sentinels) => {
                 To::Sentinel(Box::new(Master::new(url, sentinels)?))
             }
-            RedisPlace::Cluster(nodes) => To::Cluster(Box::new(cluster(nodes, config)?)),
+            RedisPlace::Cluster(nodes) => cluster(nodes, config, config.timeout)?,
+        };
+        let patient = match &config.place {
+            RedisPlace::Cluster(nodes) => Some(cluster(nodes, config, PATIENCE + config.timeout)?),
+            RedisPlace::Server(_) | RedisPlace::Sentinel(..) => None,
         };
         let secure = match &config.place {
             RedisPlace::Server(url) | RedisPlace::Sentinel(url, _) => is_tls(url.expose()),
@@ -91,6 +97,7 @@ impl Dial {
         let tls = secure.then(|| tls(ca.as_deref())).transpose()?;
         Ok(Self {
             to,
+            patient,
             tls,
             ca,
             connect_timeout: config.connect_timeout,
@@ -100,7 +107,16 @@ impl Dial {
 
     /// A new connection, which has answered once.
     pub(super) async fn line(&self) -> RedisResult<Line> {
-        let line = self.tested().await;
+        self.noted(&self.to).await
+    }
+
+    /// The same for calls that may take long.
+    pub(super) async fn patient_line(&self) -> RedisResult<Line> {
+        self.noted(self.patient.as_ref().unwrap_or(&self.to)).await
+    }
+
+    async fn noted(&self, to: &To) -> RedisResult<Line> {
+        let line = self.tested(to).await;
         let mut cause = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
         *cause = line.as_ref().err().cloned();
         line
@@ -112,8 +128,8 @@ impl Dial {
         cause.clone()
     }
 
-    async fn tested(&self) -> RedisResult<Line> {
-        let connected = tokio::time::timeout(self.connect_timeout, self.connect()).await;
+    async fn tested(&self, to: &To) -> RedisResult<Line> {
+        let connected = tokio::time::timeout(self.connect_timeout, self.connect(to)).await;
         let mut line = connected.map_err(|_| late())??;
         let ping = redis::cmd("PING");
         let answered = tokio::time::timeout(self.connect_timeout, line.send(&ping)).await;
@@ -121,8 +137,8 @@ impl Dial {
         Ok(line)
     }
 
-    async fn connect(&self) -> RedisResult<Line> {
-        match &self.to {
+    async fn connect(&self, to: &To) -> RedisResult<Line> {
+        match to {
             To::Server(info) => self.server(info.addr(), info.redis_settings()).await,
             To::Sentinel(master) => {
                 let mut sentinels = master.sentinels(self.ca.as_deref())?;
@@ -217,17 +233,22 @@ fn read(url: &Secret<String>) -> Result<ConnectionInfo, OpenError> {
     server(url.expose()).map_err(|_| OpenError::Url)
 }
 
-fn cluster(nodes: &[Secret<String>], config: &config::Redis) -> Result<ClusterClient, OpenError> {
+fn cluster(
+    nodes: &[Secret<String>],
+    config: &config::Redis,
+    timeout: Duration,
+) -> Result<To, OpenError> {
     let infos = nodes.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let mut cluster = ClusterClientBuilder::new(infos)
         .connection_timeout(config.connect_timeout)
-        .response_timeout(config.timeout)
-        .overall_response_timeout(Some(config.timeout))
+        .response_timeout(timeout)
+        .overall_response_timeout(Some(timeout))
         .retries(2);
     if let Some(ca) = &config.ca {
         cluster = cluster.certs(certificates(ca));
     }
-    cluster.build().map_err(unusable)
+    let client = cluster.build().map_err(unusable)?;
+    Ok(To::Cluster(Box::new(client)))
 }
 
 fn certificates(ca: &str) -> TlsCertificates {
@@ -271,3 +292,6 @@ fn unusable(error: impl std::fmt::Display) -> OpenError {
 fn late() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::TimedOut).into()
 }
+
+/// How long an answer may take that is waited for on purpose.
+const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,8 +1,10 @@
 //! Redis, as several gateways share it: one handle for the process, usable from every thread that runs tasks. Each
 //! thread has a lane of its own (`lane.rs`): a connection that carries many calls at once and mends itself; so no call
 //! waits for another thread, and none for longer than its time-out. `dial.rs` makes connections, `watch.rs` tells how
-//! it is. Decides nothing: what a call that failed means is its caller's business.
+//! it is, `bus.rs` carries news from gateway to gateway. Decides nothing: what a call that failed means is its
+//! caller's business.
 
+pub mod bus;
 mod dial;
 mod figures;
 mod lane;
@@ -59,6 +61,21 @@ impl Script {
         let hash = redis::Script::new(text).get_hash().into();
         Self { text, hash }
     }
+
+    fn by_hash(&self, keys: &[String], arguments: impl ToRedisArgs) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&*self.hash).arg(keys.len()).arg(keys);
+        command.arg(arguments);
+        command
+    }
+
+    /// The same where Redis does not know the script.
+    fn whole(&self, keys: &[String], arguments: impl ToRedisArgs) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.text).arg(keys.len()).arg(keys);
+        command.arg(arguments);
+        command
+    }
 }
 
 impl Redis {
@@ -92,14 +109,15 @@ impl Redis {
         keys: &[impl AsRef<str>],
         arguments: impl ToRedisArgs,
     ) -> Result<T, Away> {
-        let mut by_hash = redis::cmd("EVALSHA");
-        self.fill(by_hash.arg(&*script.hash), keys, &arguments);
+        let keys: Vec<String> = keys.iter().map(|key| self.key(key.as_ref())).collect();
         let begun = Instant::now();
         let lane = self.lane();
-        let answer = match self.ask(lane, &by_hash, begun).await {
+        let answer = match self
+            .ask(lane, &script.by_hash(&keys, &arguments), begun)
+            .await
+        {
             Err(Fault::Unknown) => {
-                let mut whole = redis::cmd("EVAL");
-                self.fill(whole.arg(script.text), keys, &arguments);
+                let whole = script.whole(&keys, &arguments);
                 self.ask(lane, &whole, begun).await
             }
             answer => answer,
@@ -167,14 +185,6 @@ impl Redis {
     /// A key as Redis knows it.
     pub fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
-    }
-
-    fn fill(&self, command: &mut Cmd, keys: &[impl AsRef<str>], arguments: &impl ToRedisArgs) {
-        command.arg(keys.len());
-        for key in keys {
-            command.arg(self.key(key.as_ref()));
-        }
-        command.arg(arguments);
     }
 
     /// One command within the time that is left, sent again once where its connection broke off.
