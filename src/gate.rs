@@ -29,14 +29,15 @@ use crate::forward::headers::{self, Forwarding, Screens};
 use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
 use crate::http1::link::Link;
-use crate::identity::Caller;
 use crate::identity::assertion::Seal;
 use crate::identity::cache::LocalTokens;
 use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
+use crate::identity::{Caller, Identity};
 use crate::journal::Journal;
 use crate::observe::access::{Sink, Switches};
 use crate::observe::request_id::RequestId;
+use crate::policy::Permit;
 use crate::refusal::style::Wanted;
 use crate::refusal::{Refusal, style};
 use crate::request::credential::{Found, Place, Sources, Taken};
@@ -45,7 +46,7 @@ use crate::request::peer::Peer;
 use crate::resources::{Desk, Resources};
 use crate::route::router::{Conflict, Match, Router};
 use crate::route::{Materials, Refused, Route, Target};
-use crate::streams::{End, Member, Verdict};
+use crate::streams::{End, Judge, Verdict};
 use crate::wire::vitals::Busy;
 
 /// A compiled configuration. Swapped whole; a request keeps the one that it began with.
@@ -106,7 +107,8 @@ impl Gate {
         let router = Router::build(&all)
             .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
         let verifier = Verifier::build(&config, resources.key_sources(), resources.clock.clone())
-            .map_err(|error| blame.one(&error))?;
+            .map_err(|error| blame.one(&error))?
+            .telling(&resources.sightings);
         let seal = seal(&config, resources)
             .map_err(|(line, error)| blame.all([(line, error.to_string(), MEND_KEY.to_owned())]))?;
         let materials = Materials {
@@ -355,22 +357,9 @@ impl Gate {
         style::render(refusal, &wanted)
     }
 
-    /// Judges a live stream by this gate: whether its caller would still be let in.
-    pub fn review(&self, member: &Member) -> Verdict {
-        let Some(route) = self.routes.iter().find(|route| route.name == member.route) else {
-            return Verdict::End(End::Revoked);
-        };
-        let caller = match member.permit.identity() {
-            None => Ok(member.permit.caller().clone()),
-            Some(identity) => self
-                .verifier
-                .review(identity, route.issuers())
-                .map(Caller::Known),
-        };
-        match caller.and_then(|caller| route.policy.review(&caller)) {
-            Ok(()) => Verdict::Keep,
-            Err(_) => Verdict::End(End::Revoked),
-        }
+    /// The route with this name.
+    fn named(&self, name: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| *route.name == *name)
     }
 
     /// How long idle connections to this endpoint are kept; `None`: it is no longer used.
@@ -404,6 +393,35 @@ impl Gate {
             .into_iter()
             .filter_map(|(key, changed)| changed.then_some(key))
             .collect()
+    }
+}
+
+impl Judge for Gate {
+    /// Whether its caller would still be let in, by what its token says.
+    fn review(&self, route: &str, permit: &Permit) -> Verdict {
+        let Some(route) = self.named(route) else {
+            return Verdict::End(End::Revoked);
+        };
+        let caller = match permit.identity() {
+            None => Ok(permit.caller().clone()),
+            Some(identity) => self
+                .verifier
+                .review(identity, route.issuers())
+                .map(Caller::Known),
+        };
+        match caller.and_then(|caller| route.policy.review(&caller)) {
+            Ok(()) => Verdict::Keep,
+            Err(_) => Verdict::End(End::Revoked),
+        }
+    }
+
+    fn allows(&self, route: &str, permit: &Permit) -> bool {
+        let route = self.named(route);
+        route.is_some_and(|route| route.policy.review(permit.caller()).is_ok())
+    }
+
+    fn read(&self, token: &str) -> Option<Arc<Identity>> {
+        self.verifier.judge(&token.into()).ok()
     }
 }
 

@@ -199,6 +199,19 @@ impl Permit {
         }
     }
 
+    /// The same leave, by a newer token of the same session. A guest's stays what it is.
+    #[must_use]
+    pub fn renewed(&self, newer: &Arc<Identity>) -> Self {
+        let caller = match &self.caller {
+            Caller::Known(_) => Caller::Known(Arc::clone(newer)),
+            guest => guest.clone(),
+        };
+        Self {
+            caller,
+            client: self.client,
+        }
+    }
+
     /// The client's address, behind trusted proxies; `None` on a unix socket.
     pub fn client(&self) -> Option<IpAddr> {
         self.client

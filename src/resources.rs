@@ -15,6 +15,7 @@ use crate::identity::cache::LocalTokens;
 use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::sessions::OwnSessions;
+use crate::identity::sightings::Sightings;
 use crate::journal::Book;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
@@ -37,6 +38,8 @@ pub struct Resources {
     pub revocations: Arc<Revocations>,
     /// What several gateways share; `None`: there is one gateway, and its memory.
     pub redis: Option<Arc<Redis>>,
+    /// Who hears of new tokens.
+    pub sightings: Arc<Sightings>,
     /// The gateway's own sessions and keys; `None`: it has none, or they are not opened.
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
@@ -52,11 +55,14 @@ pub struct Resources {
 impl Resources {
     /// Resources for the workers that `config` asks for, without accounts.
     pub fn new(config: &Config, jwks: JwksSources, sink: Sink, clock: Clock) -> Self {
-        let revocations = Revocations::new();
+        let (revocations, sightings) = (Revocations::new(), Sightings::new());
+        let streams = Streams::heeding(&revocations, config.server.workers, clock.clone());
+        streams.follow(&sightings);
         Self {
-            streams: Streams::heeding(&revocations, config.server.workers, clock.clone()),
+            streams,
             revocations,
             redis: None,
+            sightings,
             own: None,
             accounts: None,
             upstreams: Upstreams::default(),
@@ -75,6 +81,7 @@ impl Resources {
             streams: Streams::heeding(&revocations, 1, clock.clone()),
             revocations,
             redis: None,
+            sightings: Sightings::new(),
             own: None,
             accounts: None,
             upstreams: Upstreams::default(),

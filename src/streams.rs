@@ -1,42 +1,55 @@
 //! Live streams: each SSE stream and WebSocket joins with its permit and learns here when it must end
-//! (token expired, no longer allowed after a reload, draining). Writes to no socket: a carrier waits on
-//! its `Membership` and says goodbye in its own protocol. One registry for the process: it outlives
-//! every reload. Each worker has a shard of its own, so that no stream waits for another worker's.
+//! (token expired, revoked, no longer allowed, draining) or that it goes on (a newer token of its session). Writes to
+//! no socket: a carrier waits on its `Membership` and says goodbye in its own protocol. One registry for the process:
+//! it outlives every reload. Each worker has a shard of its own, so that no stream waits for another worker's.
+
+mod doubts;
+mod index;
+mod listing;
+mod membership;
+mod newest;
+mod slot;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use http::Method;
 use slab::Slab;
-use tokio::time::Sleep;
 
+pub use self::doubts::Doubtful;
+use self::doubts::Doubts;
+use self::index::{Index, Mark, Marks};
+pub use self::listing::{Filter, Shown};
+pub use self::membership::{Left, Membership, Told};
+use self::newest::{Newest, Novelty, is_same_session};
+use self::slot::{Fate, Slot};
 use crate::clock::{Clock, UnixSeconds};
+use crate::identity::Identity;
+use crate::identity::sightings::{Minted, Sighting, Sightings};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
-use crate::state::{Notice, Revocations, Standing};
+use crate::state::{Effect, Notice, Revocations};
 
 /// The live streams of the whole process.
 pub struct Streams {
     shards: Box<[Mutex<Shard>]>,
     clock: Clock,
+    marks: Marks,
+    newest: Newest,
+    doubts: Doubts,
+    judge: RwLock<Option<Arc<dyn Judge>>>,
+    listeners: RwLock<Vec<Arc<Listener>>>,
     /// What ended lately: a stream may only now begin whose session ended while its request was under way.
     revocations: Arc<Revocations>,
 }
 
-/// One live stream: who was let in, and where to, so that a reload can judge it again.
+/// One live stream: who was let in, and where to, so that it can be judged again.
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Member {
     pub permit: Permit,
     pub kind: Kind,
     pub route: Arc<str>,
-    pub method: Method,
-    pub host: Box<str>,
     pub path: Box<str>,
     pub since: UnixSeconds,
 }
@@ -89,56 +102,48 @@ pub enum Verdict {
     End(End),
 }
 
-/// A stream's place in the registry; leaves it when dropped.
-pub struct Membership {
-    streams: Arc<Streams>,
-    worker: usize,
-    key: usize,
-    slot: Arc<Slot>,
-    nap: Option<Nap>,
+/// Who judges streams: the current gate.
+pub trait Judge: Send + Sync {
+    /// Judges a stream of this route all anew, its token included.
+    fn review(&self, route: &str, permit: &Permit) -> Verdict;
+
+    /// Whether the route would let this caller in, whose token was verified just now.
+    fn allows(&self, route: &str, permit: &Permit) -> bool;
+
+    /// The identity of a token that was just made for a session of the gateway's own.
+    fn read(&self, token: &str) -> Option<Arc<Identity>>;
 }
+
+/// What other gateways must hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A newer token of a session was seen.
+    Extended(Extended),
+    /// An operator ended streams.
+    Kill(Filter),
+}
+
+/// A session's new deadline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Extended {
+    pub issuer: Box<str>,
+    pub subject: Box<str>,
+    pub session: Box<str>,
+    pub until: UnixSeconds,
+}
+
+/// Hears of each, on the thread that tells it. Must not wait.
+pub type Listener = dyn Fn(&Message) + Send + Sync;
 
 /// One worker's streams, and what is told to those that join late.
 #[derive(Default)]
 struct Shard {
     slots: Slab<Arc<Slot>>,
-    judge: Option<Arc<Judge>>,
+    index: Index,
+    /// Judges who joins: a request that an older gate let in may only now have become a stream.
+    judge: Option<Arc<dyn Judge>>,
     over: Option<End>,
-}
-
-/// What a reload asks of each stream.
-type Judge = dyn Fn(&Member) -> Verdict + Send + Sync;
-
-/// A stream as the registry keeps it: shared by the stream and by whoever ends or extends it.
-struct Slot {
-    member: Member,
-    state: Mutex<State>,
-}
-
-struct State {
-    fate: Fate,
-    waker: Option<Waker>,
-}
-
-/// What is to become of a stream.
-#[derive(Clone, Copy)]
-enum Fate {
-    Lasts,
-    Until(UnixSeconds),
-    Ends(End),
-}
-
-/// A sleep on the way to a deadline.
-struct Nap {
-    towards: UnixSeconds,
-    sleep: Pin<Box<Sleep>>,
-}
-
-impl Member {
-    /// Whose session it belongs to, where it is one of the gateway's own.
-    fn standing(&self) -> Option<&Standing> {
-        self.permit.identity()?.standing.as_ref()
-    }
 }
 
 impl Kind {
@@ -193,15 +198,43 @@ impl Streams {
         let streams = Arc::new(Self {
             shards,
             clock,
+            marks: Marks::default(),
+            newest: Newest::default(),
+            doubts: Doubts::default(),
+            judge: RwLock::default(),
+            listeners: RwLock::default(),
             revocations: Arc::clone(revocations),
         });
         let listening = Arc::downgrade(&streams);
         revocations.subscribe(move |notice| {
             if let Some(streams) = listening.upgrade() {
-                streams.end_by(notice);
+                streams.heed(notice);
             }
         });
         streams
+    }
+
+    /// From now on the streams of a session live as long as its newest token.
+    pub fn follow(self: &Arc<Self>, sightings: &Sightings) {
+        let listening = Arc::downgrade(self);
+        sightings.subscribe(move |sighting| {
+            let Some(streams) = listening.upgrade() else {
+                return;
+            };
+            match sighting {
+                Sighting::Verified(identity) => {
+                    streams.renew(identity);
+                }
+                Sighting::Minted(minted) => streams.renew_by(minted),
+            }
+        });
+    }
+
+    /// Calls `listener` with what other gateways must hear of, from now on.
+    pub fn subscribe(&self, listener: impl Fn(&Message) + Send + Sync + 'static) {
+        let listeners = self.listeners.write();
+        let mut listeners = listeners.unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Arc::new(listener));
     }
 
     /// Now, by the clock that deadlines are judged by.
@@ -209,49 +242,63 @@ impl Streams {
         self.clock.now()
     }
 
-    /// Takes a stream in; its deadline is the end of its identity, a guest has none.
+    /// Takes a stream in; its deadline is the end of its identity, or of a newer one of its session; a guest has none.
     /// After `end_all` it is told at once, after `review` it is judged at once: a request that an older
     /// gate let in may only now have become a stream. So it is where its session ended in between.
     pub fn join(self: &Arc<Self>, worker: usize, member: Member) -> Membership {
         let slot = Arc::new(Slot::new(member));
+        let identity = slot.identity();
+        let worker = worker % self.shards.len();
         let (key, over, judge) = {
-            let mut shard = self.shard(worker);
-            let key = shard.slots.insert(Arc::clone(&slot));
+            let mut shard = lock(&self.shards[worker]);
+            let key = shard.slots.insert(Arc::clone(&slot)) as u32;
+            for mark in identity.iter().flat_map(|it| self.marks.all(it)) {
+                shard.index.insert(mark, key);
+            }
             (key, shard.over, shard.judge.clone())
         };
         if let Some(end) = over {
             slot.apply(Verdict::End(end));
         }
         if let Some(judge) = judge {
-            slot.apply(judge(&slot.member));
+            slot.apply(judge.review(&slot.route, &slot.permit()));
         }
-        // Last: an end from here on finds it in the shard.
-        if let Some(standing) = slot.member.standing()
-            && !self.revocations.admits(standing)
-        {
-            slot.apply(Verdict::End(End::Revoked));
+        // Last: what happens from here on finds it in the shard.
+        if let Some(identity) = &identity {
+            self.catch_up(&slot, identity);
         }
-        Membership {
-            streams: Arc::clone(self),
-            worker,
-            key,
-            slot,
-            nap: None,
+        Membership::new(self, slot, (worker as u32, key))
+    }
+
+    /// What a stream missed that joins only now: the end of its session, doubts, a newer token.
+    fn catch_up(&self, slot: &Arc<Slot>, identity: &Identity) {
+        if let Some(standing) = &identity.standing {
+            self.take_effect(slot, self.revocations.meanwhile(standing));
         }
+        let newer = self.marks.session(identity);
+        if let Some(newer) = newer.and_then(|mark| self.newest.after(mark, identity)) {
+            self.renew_slot(slot, &newer);
+        }
+    }
+
+    /// From now on `judge` is asked about those whose session has a newer token. A start calls it once the gate stands.
+    pub fn judged_by(&self, judge: Arc<dyn Judge>) {
+        let mut current = self.judge.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Some(judge);
     }
 
     /// Judges every stream, and from now on each one that joins. A reload calls it once the new gate
     /// stands. `judge` runs outside every lock of the registry.
-    pub fn review(&self, judge: impl Fn(&Member) -> Verdict + Send + Sync + 'static) {
-        let judge: Arc<Judge> = Arc::new(judge);
+    pub fn review(&self, judge: &Arc<dyn Judge>) {
+        self.judged_by(Arc::clone(judge));
         for shard in &self.shards {
             let slots = {
                 let mut shard = lock(shard);
-                shard.judge = Some(Arc::clone(&judge));
+                shard.judge = Some(Arc::clone(judge));
                 shard.snapshot()
             };
             for slot in slots {
-                slot.apply(judge(&slot.member));
+                slot.apply(judge.review(&slot.route, &slot.permit()));
             }
         }
     }
@@ -270,23 +317,164 @@ impl Streams {
         }
     }
 
-    /// Ends the streams of what ended.
-    fn end_by(&self, notice: &Notice) {
-        let slots = self.shards.iter().flat_map(|shard| lock(shard).snapshot());
-        for slot in slots {
-            if slot.member.standing().is_some_and(|it| notice.ends(it)) {
-                slot.apply(Verdict::End(End::Revoked));
+    /// Lets the streams of a token's session go on until that token ends, where that is later; answers how many
+    /// there are that last as long now. A token without a session extends nothing. A stream that its route would not
+    /// let in with what the newer token says ends.
+    pub fn renew(&self, newer: &Arc<Identity>) -> usize {
+        let Some(mark) = self.session_mark(newer) else {
+            return 0;
+        };
+        // First: a stream that joins meanwhile either finds it here or is found below.
+        if self.newest.note(mark, newer) == Novelty::Newer {
+            self.tell_extended(newer);
+        }
+        let slots = self.marked(mark);
+        let renewed = slots.filter(|slot| {
+            let of_session = slot
+                .identity()
+                .is_some_and(|it| is_same_session(&it, newer));
+            of_session && self.renew_slot(slot, newer)
+        });
+        renewed.count()
+    }
+
+    /// The mark of a session that other tokens can extend: of one that its token names.
+    fn session_mark(&self, identity: &Identity) -> Option<Mark> {
+        identity.session_id.as_ref()?;
+        self.marks.session(identity)
+    }
+
+    /// The same by a token that was made here just now: read only where there is a stream that lives by it.
+    fn renew_by(&self, minted: Minted<'_>) {
+        let mark = self.marks.own_session(minted.session);
+        // Where there is none now, one may be about to join, or be another gateway's.
+        if let Some(identity) = self.judge().and_then(|judge| judge.read(minted.token)) {
+            debug_assert!(
+                self.session_mark(&identity) == Some(mark),
+                "the same session"
+            );
+            self.renew(&identity);
+        }
+    }
+
+    /// Whether the stream lasts as long as `newer` after it was renewed by it.
+    fn renew_slot(&self, slot: &Slot, newer: &Arc<Identity>) -> bool {
+        let Fate::Until(until) = slot.fate() else {
+            return false;
+        };
+        if until > newer.ends_at {
+            return false;
+        }
+        // Its own session may have ended by news that have not come to it yet; the newer token may be too young for
+        // them to mean it.
+        let before = slot.identity();
+        let standing = before.as_ref().and_then(|it| it.standing.as_ref());
+        if standing.is_some_and(|standing| self.revocations.has_ended(standing)) {
+            slot.apply(Verdict::End(End::Revoked));
+            return false;
+        }
+        let permit = slot.permit().renewed(newer);
+        if let Some(judge) = self.judge()
+            && !judge.allows(&slot.route, &permit)
+        {
+            slot.apply(Verdict::End(End::Revoked));
+            return false;
+        }
+        slot.renew(newer);
+        true
+    }
+
+    /// Takes over what another gateway tells; answers how many streams it was about.
+    pub fn hear(&self, message: &Message) -> usize {
+        match message {
+            Message::Extended(extended) => self.extend(extended),
+            Message::Kill(filter) => self.end_where(filter, End::Revoked),
+        }
+    }
+
+    /// Moves the deadline of a session's streams, where it becomes a later one.
+    fn extend(&self, extended: &Extended) -> usize {
+        let slots = self.marked(self.marks.named(extended));
+        let extended = slots.filter(|slot| {
+            let meant = slot.identity().is_some_and(|it| {
+                *it.issuer == *extended.issuer
+                    && it.user_id == extended.subject
+                    && it.session_id.as_deref() == Some(&extended.session)
+            });
+            let later =
+                meant && matches!(slot.fate(), Fate::Until(until) if until < extended.until);
+            if later {
+                slot.apply(Verdict::Extend(extended.until));
+            }
+            later
+        });
+        extended.count()
+    }
+
+    fn tell_extended(&self, newer: &Identity) {
+        let listeners = self.listeners();
+        if listeners.is_empty() {
+            return;
+        }
+        let Some(session) = newer.session_id.clone() else {
+            return;
+        };
+        let message = Message::Extended(Extended {
+            issuer: (*newer.issuer).into(),
+            subject: newer.user_id.clone(),
+            session,
+            until: newer.ends_at,
+        });
+        for listener in listeners {
+            listener(&message);
+        }
+    }
+
+    /// Tells other gateways.
+    fn tell(&self, message: &Message) {
+        for listener in self.listeners() {
+            listener(message);
+        }
+    }
+
+    fn listeners(&self) -> Vec<Arc<Listener>> {
+        let listeners = self.listeners.read();
+        listeners.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn judge(&self) -> Option<Arc<dyn Judge>> {
+        let judge = self.judge.read();
+        judge.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends or doubts the streams that some news are about.
+    fn heed(&self, notice: &Notice) {
+        for slot in self.marked(self.marks.about(notice.news)) {
+            let identity = slot.identity();
+            if let Some(standing) = identity.as_ref().and_then(|it| it.standing.as_ref()) {
+                self.take_effect(&slot, notice.effect(standing));
             }
         }
     }
 
-    /// Lets the streams that `whose` names go on until `until`; answers how many they are.
-    pub fn extend(&self, until: UnixSeconds, whose: impl Fn(&Member) -> bool) -> usize {
-        let slots = self.shards.iter().flat_map(|shard| lock(shard).snapshot());
-        slots
-            .filter(|slot| whose(&slot.member))
-            .map(|slot| slot.apply(Verdict::Extend(until)))
-            .count()
+    fn take_effect(&self, slot: &Arc<Slot>, effect: Effect) {
+        match effect {
+            Effect::None => {}
+            Effect::End => slot.apply(Verdict::End(End::Revoked)),
+            Effect::Doubt => self.doubts.add(slot),
+        }
+    }
+
+    /// Streams about which the store must be asked; waits until there are some. Whoever asks applies the verdict.
+    pub async fn doubted(&self) -> Vec<Doubtful> {
+        self.doubts.take().await
+    }
+
+    /// The streams with this mark, in each shard as it is now. Some may be another's: marks are short.
+    fn marked(&self, mark: Mark) -> impl Iterator<Item = Arc<Slot>> {
+        self.shards
+            .iter()
+            .flat_map(move |shard| lock(shard).marked(mark))
     }
 
     /// How many streams there are, by route and kind, in the order of their routes' names.
@@ -294,7 +482,7 @@ impl Streams {
         let mut count = BTreeMap::new();
         for shard in &self.shards {
             for (_, slot) in &lock(shard).slots {
-                let key = (Arc::clone(&slot.member.route), slot.member.kind.word());
+                let key = (Arc::clone(&slot.route), slot.kind.word());
                 *count.entry(key).or_default() += 1;
             }
         }
@@ -314,51 +502,14 @@ impl Streams {
         self.len() == 0
     }
 
-    /// A worker's shard. A worker beyond the first configuration's number shares another's.
-    fn shard(&self, worker: usize) -> MutexGuard<'_, Shard> {
-        lock(&self.shards[worker % self.shards.len()])
-    }
-}
-
-impl Membership {
-    /// Ready when the stream must end, and from then on. Asks the clock again at each wake: a deadline
-    /// moves when its stream is extended, and the wall clock may jump.
-    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        loop {
-            let until = match self.slot.listen(cx) {
-                Fate::Ends(end) => return Poll::Ready(end),
-                Fate::Lasts => return Poll::Pending,
-                Fate::Until(until) => until,
-            };
-            if self.nap.as_ref().is_none_or(|nap| nap.towards != until) {
-                let left = until.saturating_sub(self.streams.clock.now());
-                if left == 0 {
-                    self.slot.apply(Verdict::End(End::Expired));
-                    continue;
-                }
-                self.nap = Some(Nap::towards(until, left));
+    fn leave(&self, membership: &Membership) {
+        let identity = membership.slot.identity();
+        let mut shard = lock(&self.shards[membership.worker as usize]);
+        if shard.slots.try_remove(membership.key as usize).is_some() {
+            for mark in identity.iter().flat_map(|it| self.marks.all(it)) {
+                shard.index.remove(mark, membership.key);
             }
-            if let Some(nap) = &mut self.nap {
-                ready!(nap.sleep.as_mut().poll(cx));
-            }
-            self.nap = None;
         }
-    }
-
-    /// Waits until the stream must end.
-    pub async fn ended(&mut self) -> End {
-        poll_fn(|cx| self.poll_end(cx)).await
-    }
-
-    /// Whose stream it is.
-    pub fn member(&self) -> &Member {
-        &self.slot.member
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        self.streams.shard(self.worker).slots.try_remove(self.key);
     }
 }
 
@@ -370,57 +521,12 @@ impl Shard {
             .map(|(_, slot)| Arc::clone(slot))
             .collect()
     }
-}
 
-impl Slot {
-    fn new(member: Member) -> Self {
-        let fate = member
-            .permit
-            .identity()
-            .map_or(Fate::Lasts, |identity| Fate::Until(identity.ends_at));
-        let state = Mutex::new(State { fate, waker: None });
-        Self { member, state }
-    }
-
-    /// What is to become of the stream; a change of it wakes `cx`.
-    fn listen(&self, cx: &Context<'_>) -> Fate {
-        let mut state = lock(&self.state);
-        match &mut state.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        state.fate
-    }
-
-    /// Changes what is to become of the stream. An end is final: the first one stays.
-    fn apply(&self, verdict: Verdict) {
-        let waker = {
-            let mut state = lock(&self.state);
-            state.fate = match (verdict, state.fate) {
-                (Verdict::Keep, _) | (_, Fate::Ends(_)) => return,
-                (Verdict::Extend(until), _) => Fate::Until(until),
-                (Verdict::End(end), _) => Fate::Ends(end),
-            };
-            state.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-impl Nap {
-    /// Sleeps until a second before the deadline, then in steps: the clock counts whole seconds, and a
-    /// stream ends within a tenth after its last. Never for long, since the wall clock may be set.
-    fn towards(towards: UnixSeconds, left: u64) -> Self {
-        let length = match left {
-            0 | 1 => STEP,
-            _ => Duration::from_secs(left - 1).min(LONGEST_NAP),
-        };
-        Self {
-            towards,
-            sleep: Box::pin(tokio::time::sleep(length)),
-        }
+    /// Those with this mark, likewise.
+    fn marked(&self, mark: Mark) -> Vec<Arc<Slot>> {
+        let keys = self.index.find(mark);
+        keys.filter_map(|key| self.slots.get(key as usize).cloned())
+            .collect()
     }
 }
 
@@ -430,21 +536,10 @@ impl fmt::Debug for Streams {
     }
 }
 
-impl fmt::Debug for Membership {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Membership").finish_non_exhaustive()
-    }
-}
-
 /// A panic of another holder leaves nothing half done here, so its poison is of no interest.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// How often the clock is asked in a deadline's last second.
-const STEP: Duration = Duration::from_millis(100);
-/// How late a wall clock that was set forward may be noticed.
-const LONGEST_NAP: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 pub(crate) mod tests;

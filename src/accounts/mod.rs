@@ -43,6 +43,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::identity::Identity;
 use crate::identity::keyring::Keyring;
+use crate::identity::sightings::{Minted, Sighting, Sightings};
 use crate::identity::vault::Vault;
 use crate::observe::access::Sink;
 use crate::observe::event::Event;
@@ -58,6 +59,7 @@ pub struct Accounts {
     store: Arc<dyn Store>,
     keyring: Arc<Keyring>,
     revocations: Arc<Revocations>,
+    sightings: Arc<Sightings>,
     vault: Arc<Vault>,
     clock: Clock,
     settings: ArcSwap<Settings>,
@@ -76,6 +78,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     pub keyring: Arc<Keyring>,
     pub revocations: Arc<Revocations>,
+    /// Who hears of tokens that are renewed.
+    pub sightings: Arc<Sightings>,
     pub vault: Arc<Vault>,
     pub clock: Clock,
     pub metrics: Metrics,
@@ -148,6 +152,7 @@ impl Accounts {
             store: parts.store,
             keyring: parts.keyring,
             revocations: parts.revocations,
+            sightings: parts.sightings,
             vault: parts.vault,
             clock: parts.clock,
             settings: ArcSwap::from_pointee(Settings {
@@ -220,6 +225,15 @@ impl Accounts {
     /// From here on nothing that is remembered of it counts. The store has it already.
     fn ended(&self, ended: Ended) {
         self.revocations.end(ended);
+    }
+
+    /// The session goes on with a new token, and with it what lives by the session.
+    fn renewed(&self, signed_in: &SignedIn) {
+        self.sightings.tell(Sighting::Minted(Minted {
+            user: signed_in.user.id,
+            session: signed_in.session.id,
+            token: signed_in.access_token.expose(),
+        }));
     }
 
     /// Writes an audit line.

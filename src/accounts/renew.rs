@@ -68,7 +68,9 @@ impl Accounts {
             .map(|(session, user)| (user.id, session.id));
         self.told_renewal("refresh", (api, who, id), client);
         let (session, user) = refreshed?;
-        self.tokens(user, session, Vec::new())
+        let signed_in = self.tokens(user, session, Vec::new())?;
+        self.renewed(&signed_in);
+        Ok(signed_in)
     }
 
     /// A new access token for a session of the app API, whose old one was verified, be it expired.
@@ -100,7 +102,9 @@ impl Accounts {
             .map(|(session, user)| (user.id, session.id));
         self.told_renewal("renew", (Api::App, names, who.session), client);
         let (session, user) = renewed?;
-        self.tokens(user, session, Vec::new())
+        let signed_in = self.tokens(user, session, Vec::new())?;
+        self.renewed(&signed_in);
+        Ok(signed_in)
     }
 
     /// The same by the text of the old access token, also of one that expired at most `within` ago.

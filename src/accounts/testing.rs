@@ -13,6 +13,7 @@ use super::{AccountError, Accounts, Parts, SignedIn, Who, keys};
 use crate::clock::Clock;
 use crate::config::{self, PasswordHash, Passwords};
 use crate::identity::keyring::Keyring;
+use crate::identity::sightings::Sightings;
 use crate::identity::vault::Vault;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
@@ -121,6 +122,7 @@ impl Bench {
             store: store.clone(),
             keyring: keyring.clone(),
             revocations: revocations.clone(),
+            sightings: Sightings::new(),
             vault: vault.clone(),
             clock: clock.clone(),
             metrics: Metrics::new(1),

@@ -431,6 +431,8 @@ pub struct Route {
     pub errors: Errors,
     pub max_body: u64,
     pub first_byte_timeout: Duration,
+    /// Seconds; 0: none.
+    pub expiring_notice: u32,
     pub on_disconnect: OnDisconnect,
     pub host_header: HostHeader,
     /// Lower case.

@@ -155,6 +155,7 @@ pub(super) fn common(
         first_byte_timeout: first_byte_timeout
             .or_else(|| Some(upstream?.first_byte_timeout))
             .unwrap_or(seconds(60)),
+        expiring_notice: expiring_notice(table),
         on_disconnect: table
             .choice("on_disconnect", &on_disconnects)
             .unwrap_or(OnDisconnect::Cancel),
@@ -166,6 +167,13 @@ pub(super) fn common(
         sse: sse(table.table("sse")),
         websocket: websocket(table.table("websocket")),
     }
+}
+
+/// How long before the end of a stream its client is warned.
+fn expiring_notice(table: &mut Table<'_>) -> u32 {
+    let notice = table.duration_or_zero("expiring_notice");
+    let notice = notice.unwrap_or(seconds(60)).as_secs();
+    u32::try_from(notice).unwrap_or(u32::MAX)
 }
 
 /// Whether the route's upstream gets an assertion: as the route says, else as the upstream does.

@@ -18,6 +18,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
+use crate::forward::expiring::Expiring;
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
 use crate::forward::http1::head::AnswerHead;
@@ -107,6 +108,10 @@ impl Carriage {
             sse: route.sse.clone(),
             idle_timeout: upstream.config.stream_idle_timeout,
             language: route.errors.language,
+            expiring: Expiring {
+                notice: route.expiring_notice,
+                language: route.errors.language,
+            },
         };
         Self {
             plan: Arc::new(HeaderPlan::build(route, config, screens)),
@@ -335,7 +340,7 @@ impl Carriage {
         let connection_id = exchange.connection_id.as_deref();
         let plan = (switched.switching == Switching::Websocket).then(|| {
             let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
-            tunnel::Plan::new(&self.websocket, greeting)
+            tunnel::Plan::new(&self.websocket, greeting, self.sse.expiring)
         });
         journal.kind = Kind::Websocket;
         let membership = self.join(streams::Kind::Websocket, exchange);
@@ -356,8 +361,6 @@ impl Carriage {
             permit: exchange.permit,
             kind,
             route: Arc::clone(&self.route),
-            method: exchange.parts.method.clone(),
-            host: exchange.head.host().as_str().into(),
             path: exchange.head.path().into(),
             since: exchange.line.streams.now(),
         };

@@ -2,7 +2,7 @@
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens, `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
-//! its own tokens say, `sessions.rs` whether they count still, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
+//! its own tokens say, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
 pub mod access_token;
 pub mod assertion;
@@ -19,6 +19,7 @@ pub mod keyring;
 pub mod keyset;
 pub mod mint;
 pub mod sessions;
+pub mod sightings;
 pub mod signing_key;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -112,6 +112,32 @@ impl OwnSessions {
         Ok((owner, standing))
     }
 
+    /// The session of a verified token and its user as they are now.
+    ///
+    /// # Errors
+    /// `TokenRevoked` where the session, the token or the user may no longer come in; `StoreUnavailable` where nobody
+    /// can tell.
+    pub(crate) async fn look_again(
+        &self,
+        standing: &Standing,
+        token: &str,
+    ) -> Result<(Session, User, Standing), Refusal> {
+        if standing.token.is_some() {
+            let hash = hash_of(token).ok_or(Refusal::TokenRevoked)?;
+            let (owner, standing) = self.owner(hash).await?;
+            return Ok((owner.session, owner.user, standing));
+        }
+        let version = self.revocations.version();
+        let found = self.store.session(standing.session).await;
+        let (session, user) = self.heard(found)?.ok_or(Refusal::TokenRevoked)?;
+        if user.id != standing.user {
+            return Err(Refusal::TokenRevoked);
+        }
+        self.lives(&session, &user)?;
+        let standing = Standing::new(user.id, session.id, None, version);
+        Ok((session, user, standing))
+    }
+
     /// Notes that the session of this token was used: once a minute at most, and cheaply.
     pub(crate) fn touch(&self, identity: &Identity, now: UnixSeconds) {
         let Some(standing) = &identity.standing else {

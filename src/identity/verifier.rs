@@ -16,6 +16,7 @@ use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
 use crate::identity::jwks::{Jwks, JwksStatus, Refetch};
 use crate::identity::jwt::{self, Unverified};
 use crate::identity::sessions::{OwnSessions, hash_of};
+use crate::identity::sightings::{Sighting, Sightings};
 use crate::identity::validity::{Expected, LATEST};
 use crate::identity::{Caller, Identity};
 use crate::records::TokenHash;
@@ -33,6 +34,7 @@ pub struct Verifier {
     clock: Clock,
     leeway: u64,
     cache_time: Duration,
+    sightings: Option<Arc<Sightings>>,
 }
 
 /// One step of a token's way, for `explain`.
@@ -72,7 +74,15 @@ impl Verifier {
             clock,
             leeway: tokens.leeway,
             cache_time: tokens.cache_time,
+            sightings: None,
         }
+    }
+
+    /// The same, telling of each token that it verifies and did not remember.
+    #[must_use]
+    pub fn telling(mut self, sightings: &Arc<Sightings>) -> Self {
+        self.sightings = Some(Arc::clone(sightings));
+        self
     }
 
     /// What we make of a credential on a route that honours the issuers at the indexes `allowed`, or all.
@@ -126,6 +136,10 @@ impl Verifier {
         identity: &Arc<Identity>,
         allowed: Option<&[usize]>,
     ) -> Result<Arc<Identity>, Refusal> {
+        if identity.ends_at <= self.clock.now() {
+            // Another gateway saw a newer token and told no more of it than its end: what is known is what it says.
+            return self.review_claims(identity, allowed);
+        }
         let Some(standing) = &identity.standing else {
             return self.judge_for(identity.token.expose(), allowed);
         };
@@ -138,15 +152,47 @@ impl Verifier {
         }
         match standing.token {
             None => self.judge(identity.token.expose()),
-            Some(_) => {
-                let again = Verified {
-                    claims: identity.claims.clone(),
-                    ends_at: identity.ends_at,
-                    token: identity.token.clone(),
-                };
-                issuer.identity(again).map(Arc::new)
-            }
+            Some(_) => again(issuer, identity),
         }
+    }
+
+    /// The same for a stream that outlives the token that is known of it.
+    fn review_claims(
+        &self,
+        identity: &Identity,
+        allowed: Option<&[usize]>,
+    ) -> Result<Arc<Identity>, Refusal> {
+        let issuer = self.issuers.iter().find(|it| it.name == identity.issuer);
+        let issuer = issuer.filter(|it| honours(allowed, it.index));
+        let issuer = issuer.ok_or(Refusal::IssuerUnknown)?;
+        if let (Some(standing), Some((_, Some(own)))) = (&identity.standing, self.own())
+            && own.revocations().has_ended(standing)
+        {
+            return Err(Refusal::TokenRevoked);
+        }
+        again(issuer, identity)
+    }
+
+    /// What the store says by now of whose a verified token is: the identity that a token made now would have. For a
+    /// live stream whose user changed.
+    ///
+    /// # Errors
+    /// `TokenRevoked` where its session is over, `StoreUnavailable` where nobody can tell.
+    pub async fn look_again(&self, identity: &Identity) -> Result<Arc<Identity>, Refusal> {
+        let (Some(standing), Some((issuer, own))) = (&identity.standing, self.own()) else {
+            return Err(Refusal::IssuerUnknown);
+        };
+        let own = own.ok_or(Refusal::StoreUnavailable)?;
+        let (session, user, standing) = own.look_again(standing, identity.token.expose()).await?;
+        let fresh = issuer.identity(Verified {
+            claims: claims_of(&user, &session, &issuer.iss),
+            ends_at: identity.ends_at,
+            token: identity.token.clone(),
+        })?;
+        Ok(Arc::new(Identity {
+            standing: Some(standing),
+            ..fresh
+        }))
     }
 
     /// The same for a route that honours only the issuers in `allowed`; `None`: all.
@@ -250,6 +296,9 @@ impl Verifier {
                 local.count_miss();
                 let entry = self.entry(token).await?;
                 self.cache.insert(entry.clone());
+                if let Some(sightings) = &self.sightings {
+                    sightings.tell(Sighting::Verified(&entry.identity));
+                }
                 entry
             }
         };
@@ -422,6 +471,16 @@ impl Fault {
             refetch: None,
         }
     }
+}
+
+/// The identity that this issuer makes of what was verified once.
+fn again(issuer: &Issuer, identity: &Identity) -> Result<Arc<Identity>, Refusal> {
+    let again = Verified {
+        claims: identity.claims.clone(),
+        ends_at: identity.ends_at,
+        token: identity.token.clone(),
+    };
+    issuer.identity(again).map(Arc::new)
 }
 
 /// Whether a route that honours the issuers at `allowed`, or all, honours this one.

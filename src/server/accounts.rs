@@ -42,6 +42,7 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
         store: Arc::clone(&store),
         keyring: Arc::clone(&keyring),
         revocations: Arc::clone(&revocations),
+        sightings: Arc::clone(&resources.sightings),
         vault,
         clock: clock.clone(),
         metrics: resources.metrics.clone(),

@@ -1,10 +1,11 @@
 //! What other processes over the same store ended, the command line's above all: looked for every second, and told on
-//! as if it had happened here, so that what is remembered and the streams that are open end with it.
+//! as what happened elsewhere, so that what is remembered and the streams that are open end with it, and what began
+//! since does not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::state::Revocations;
+use crate::state::{News, Revocations};
 use crate::store::{Store, StoreError};
 
 /// Where a follower stands: at the newest note.
@@ -49,7 +50,7 @@ impl Follower {
                 return Ok(());
             }
             for (number, ended) in ends {
-                self.revocations.end(ended);
+                self.revocations.hear(News::Ended(ended));
                 self.seen = number;
             }
         }
@@ -84,7 +85,7 @@ mod tests {
         let revocations = Revocations::new();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let ears = Arc::clone(&heard);
-        revocations.subscribe(move |notice| ears.lock().unwrap().push(notice.ended));
+        revocations.subscribe(move |notice| ears.lock().unwrap().push(notice.news));
         let mut follower = Follower::begin(here, revocations).await.unwrap();
         follower.catch_up().await.unwrap();
         for token in 2..4 {
@@ -92,7 +93,7 @@ mod tests {
         }
         follower.catch_up().await.unwrap();
         follower.catch_up().await.unwrap();
-        let expected = [Ended::Token(2), Ended::Token(3)];
+        let expected = [2, 3].map(|token| News::Ended(Ended::Token(token)));
         assert_eq!(*heard.lock().unwrap(), expected);
         drop((follower, there));
         std::fs::remove_dir_all(folder).unwrap();

@@ -6,6 +6,7 @@ mod admin_listener;
 mod background;
 mod clerks;
 pub mod connection;
+mod doubts;
 mod ends;
 pub mod http1;
 pub mod listener;
@@ -168,6 +169,8 @@ impl Running {
             resources,
             source,
         });
+        let judge = station.gate.load_full();
+        station.resources.streams.judged_by(judge);
         let (drain, draining) = watch::channel(false);
         let workers = spawn_workers(&station, bound, workers, &draining)?;
         let admin = match admin_listener {
@@ -182,6 +185,7 @@ impl Running {
         figures.extend(shared::keep(&station));
         tokio::task::spawn_local(background::run(Arc::clone(&station)));
         tokio::task::spawn_local(accounts::keep(Arc::clone(&station)));
+        tokio::task::spawn_local(doubts::settle(Arc::clone(&station)));
         if watch_files {
             tokio::task::spawn_local(reload::watch(Arc::clone(&station)));
         }

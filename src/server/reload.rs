@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::gate::Gate;
 use crate::server::{StartError, Station, accounts, tls};
+use crate::streams::Judge;
 
 /// Reads the configuration again and swaps the gate.
 ///
@@ -27,11 +28,8 @@ pub fn reload(station: &Station) -> Result<(), StartError> {
     crate::rehearsal::run_tests(&gate)?;
     station.tls.store(tls);
     station.gate.store(Arc::clone(&gate));
-    let judge = Arc::clone(&gate);
-    station
-        .resources
-        .streams
-        .review(move |member| judge.review(member));
+    let judge: Arc<dyn Judge> = gate;
+    station.resources.streams.review(&judge);
     accounts::configure(station);
     station.reloaded.notify_one();
     tracing::info!("configuration reloaded");

@@ -41,15 +41,46 @@ pub struct Standing {
     checked: AtomicU64,
 }
 
-/// An end, as listeners hear of it.
+/// What changed about what was verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It ended.
+    Ended(Ended),
+    /// Something about this user changed, roles above all, and nothing ended.
+    Changed(UserId),
+}
+
+/// Where news come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It happened in this process, just now.
+    Here,
+    /// Another process tells of it, some time afterwards: what began since may have outlived it.
+    Elsewhere,
+}
+
+/// News, as listeners hear of them.
 #[derive(Clone, Copy, Debug)]
 pub struct Notice {
-    /// What ended.
-    pub ended: Ended,
+    /// What happened.
+    pub news: News,
+    /// Where.
+    pub origin: Origin,
     version: u64,
 }
 
-/// Hears of each end, on the thread that tells it. Must not wait.
+/// What is to become of a live stream after some news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// The store must be asked whether it may go on.
+    Doubt,
+    /// It is over.
+    End,
+}
+
+/// Hears of all news, on the thread that tells them. Must not wait.
 pub type Listener = dyn Fn(&Notice) + Send + Sync;
 
 /// The register of what ended, one for the process. Its version counts the ends.
@@ -115,12 +146,36 @@ impl Ended {
             Self::Token(token) => standing.token == Some(token),
         }
     }
+
+    /// Whether all that it covers is over by now. An ended session or token stays ended; a user whom another process
+    /// threw out some time ago may have come in again since.
+    fn is_over(self, origin: Origin) -> bool {
+        origin == Origin::Here || matches!(self, Self::Session(_) | Self::Token(_))
+    }
+
+    /// Whose it was, where it names a user.
+    pub fn user(self) -> Option<UserId> {
+        match self {
+            Self::User(user)
+            | Self::UserExceptSession(user, _)
+            | Self::UserExceptToken(user, _) => Some(user),
+            Self::Session(_) | Self::Token(_) => None,
+        }
+    }
 }
 
 impl Notice {
-    /// Whether what has this standing ended by it: not where it was verified afterwards.
-    pub fn ends(&self, standing: &Standing) -> bool {
-        self.ended.covers(standing) && standing.checked.load(Ordering::Acquire) < self.version
+    /// What it means for what has this standing: nothing where that was verified afterwards.
+    pub fn effect(&self, standing: &Standing) -> Effect {
+        if standing.checked.load(Ordering::Acquire) >= self.version {
+            return Effect::None;
+        }
+        match (self.news, self.origin) {
+            (News::Ended(ended), _) if !ended.covers(standing) => Effect::None,
+            (News::Changed(user), _) if user != standing.user => Effect::None,
+            (News::Ended(ended), origin) if ended.is_over(origin) => Effect::End,
+            (News::Ended(_) | News::Changed(_), _) => Effect::Doubt,
+        }
     }
 }
 
@@ -179,34 +234,62 @@ impl Revocations {
         checked < self.version() && self.read().is_ended_since(checked, standing)
     }
 
-    /// Whether what has this standing may become a live stream: nothing ended it since it was looked at, as far
-    /// back as the register knows.
-    pub fn admits(&self, standing: &Standing) -> bool {
+    /// What happened to what has this standing since it was looked at, as far back as the register knows; asked
+    /// when it becomes a live stream, which hears only of what comes after.
+    pub fn meanwhile(&self, standing: &Standing) -> Effect {
         let checked = standing.checked.load(Ordering::Acquire);
         if checked >= self.version() {
-            return true;
+            return Effect::None;
         }
         let register = self.read();
-        checked >= register.floor && !register.is_ended_since(checked, standing)
+        if checked < register.floor || register.is_ended_since(checked, standing) {
+            return Effect::End;
+        }
+        match register.is_changed_since(checked, standing) {
+            true => Effect::Doubt,
+            false => Effect::None,
+        }
     }
 
     /// Notes what the store has recorded as ended, then tells the listeners. From its return on no remembered
     /// verification from before is taken for good.
     pub fn end(&self, ended: Ended) {
-        let version = self.note(Change::Ended(ended));
-        let listeners = self.listeners.read();
-        let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
-        for listener in listeners {
-            listener(&Notice { ended, version });
-        }
+        self.take(News::Ended(ended), Origin::Here);
     }
 
     /// What is remembered of a user is asked of the store again: roles or names changed. Ends nothing.
     pub fn recheck(&self, user: UserId) {
-        self.note(Change::Again(user));
+        self.take(News::Changed(user), Origin::Here);
     }
 
-    /// Calls `listener` at each end from now on.
+    /// The same for what another process has told, some time after it happened: what was verified since is asked of
+    /// the store again, and does not end by it.
+    pub fn hear(&self, news: News) {
+        self.take(news, Origin::Elsewhere);
+    }
+
+    fn take(&self, news: News, origin: Origin) {
+        let change = match news {
+            News::Ended(ended) if ended.is_over(origin) => Change::Ended(ended),
+            News::Ended(ended) => match ended.user() {
+                Some(user) => Change::Again(user),
+                None => Change::Ended(ended),
+            },
+            News::Changed(user) => Change::Again(user),
+        };
+        let version = self.note(change);
+        let listeners = self.listeners.read();
+        let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
+        for listener in listeners {
+            listener(&Notice {
+                news,
+                origin,
+                version,
+            });
+        }
+    }
+
+    /// Calls `listener` with all news from now on.
     pub fn subscribe(&self, listener: impl Fn(&Notice) + Send + Sync + 'static) {
         let listeners = self.listeners.write();
         let mut listeners = listeners.unwrap_or_else(PoisonError::into_inner);
@@ -288,10 +371,14 @@ impl Register {
     }
 
     fn may_have_ended_since(&self, checked: u64, standing: &Standing) -> bool {
-        let again = |ends: &EndsOfUser| ends.again > checked;
         checked < self.floor
-            || self.users.get(&standing.user).is_some_and(again)
+            || self.is_changed_since(checked, standing)
             || self.is_ended_since(checked, standing)
+    }
+
+    fn is_changed_since(&self, checked: u64, standing: &Standing) -> bool {
+        let again = |ends: &EndsOfUser| ends.again > checked;
+        self.users.get(&standing.user).is_some_and(again)
     }
 
     fn is_ended_since(&self, checked: u64, standing: &Standing) -> bool {

@@ -86,7 +86,8 @@ fn what_was_checked_before_a_dropped_end_must_be_asked_of_the_store() {
     assert!(!revocations.holds(&ended) && !revocations.holds(&other));
     assert!(revocations.holds(&used));
     // A stream that lives heard of what ended; one that would begin did not.
-    assert!(!revocations.has_ended(&other) && !revocations.admits(&other));
+    assert!(!revocations.has_ended(&other));
+    assert_eq!(revocations.meanwhile(&other), Effect::End);
     revocations.recheck(user(1));
     revocations.prune(Duration::ZERO);
     assert!(revocations.read().users.is_empty());
@@ -121,12 +122,39 @@ fn listeners_hear_of_each_end_and_tell_what_was_verified_afterwards() {
     let after = standing(&revocations, (1, 1, None));
     revocations.recheck(user(1));
     let heard = heard.lock().unwrap();
-    assert_eq!(heard.len(), 1);
-    assert!(heard[0].ends(&before) && !heard[0].ends(&after));
+    let effects = |standing| [0, 1].map(|at: usize| heard[at].effect(standing));
+    assert_eq!(heard.len(), 2);
+    assert_eq!(effects(&before), [Effect::End, Effect::Doubt]);
+    assert_eq!(effects(&after), [Effect::None, Effect::Doubt]);
     // Not ended, and yet the store is to be asked what the user is like now.
     assert!(!revocations.holds(&after));
-    assert!(revocations.admits(&after) && !revocations.has_ended(&after));
-    assert!(!revocations.admits(&before) && revocations.has_ended(&before));
+    assert!(!revocations.has_ended(&after) && revocations.has_ended(&before));
+    assert_eq!(revocations.meanwhile(&after), Effect::Doubt);
+    assert_eq!(revocations.meanwhile(&before), Effect::End);
+}
+
+#[test]
+fn what_another_process_tells_late_ends_for_sure_only_what_cannot_live_again() {
+    let revocations = Revocations::new();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = heard.clone();
+    revocations.subscribe(move |notice: &Notice| hears.lock().unwrap().push(*notice));
+    for (ended, effect) in [
+        (Ended::User(user(1)), Effect::Doubt),
+        (Ended::UserExceptSession(user(1), session(2)), Effect::Doubt),
+        (Ended::UserExceptToken(user(1), 7), Effect::Doubt),
+        (Ended::Session(session(1)), Effect::End),
+        (Ended::Token(3), Effect::End),
+        (Ended::User(user(2)), Effect::None),
+    ] {
+        let standing = standing(&revocations, (1, 1, Some(3)));
+        revocations.hear(News::Ended(ended));
+        let notice = heard.lock().unwrap().pop().unwrap();
+        assert_eq!(notice.effect(&standing), effect, "{ended:?}");
+        assert_eq!(revocations.meanwhile(&standing), effect, "{ended:?}");
+        // Whatever it is, the store is asked before what is remembered counts again.
+        assert_eq!(revocations.holds(&standing), effect == Effect::None);
+    }
 }
 
 /// A store whose sessions are of an era: the end of an era is written first, and told then.

@@ -164,7 +164,7 @@ async fn a_refused_handshake_can_say_why_over_the_socket() {
 #[tokio::test]
 async fn a_greeting_comes_first() {
     let (upstream, gateway) = gateway_for("required", "[route.websocket]\ngreeting = true").await;
-    let bearer = format!("authorization: Bearer {}\r\n", token(60));
+    let bearer = format!("authorization: Bearer {}\r\n", token(600));
     let (mut client, mut peer) = tunnel(&upstream, &gateway, &bearer).await;
     peer.send(bare(TEXT, b"second")).await;
     let greeting: serde_json::Value = serde_json::from_slice(&client.frame().await.1).unwrap();
@@ -178,6 +178,8 @@ async fn the_end_of_the_token_closes_both_sides() {
     let (upstream, gateway) = gateway_for("required", "").await;
     let bearer = format!("authorization: Bearer {}\r\n", token(2));
     let (mut client, mut peer) = tunnel(&upstream, &gateway, &bearer).await;
+    let (_, warning) = client.frame().await;
+    assert!(warning.starts_with(br#"{"type":"auth_expiring""#));
     for side in [&mut client, &mut peer] {
         let (opcode, payload) = side.frame().await;
         assert_eq!((opcode, code(&payload)), (CLOSE, 4401));

@@ -14,12 +14,14 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError};
+use crate::clock::UnixSeconds;
+use crate::forward::expiring::NAME;
 use crate::forward::sse::Settings;
 use crate::forward::sse::enrich::{Fields, is_chosen};
 use crate::forward::sse::event;
 use crate::forward::sse::framer::{Framer, Halfway};
 use crate::refusal::Refusal;
-use crate::streams::{End, Membership, Outcome};
+use crate::streams::{End, Membership, Outcome, Told};
 
 /// A followed event stream.
 pub struct EventStream {
@@ -30,6 +32,8 @@ pub struct EventStream {
     fields: Option<Fields>,
     framer: Framer,
     alarm: Option<Pin<Box<Sleep>>>,
+    /// The deadline of which the client is still to be warned; 0: of none.
+    expiring: UnixSeconds,
     /// When the client last got something, and the upstream last said something.
     sent: Instant,
     heard: Instant,
@@ -70,6 +74,7 @@ impl EventStream {
             fields: None,
             framer: Framer::default(),
             alarm: None,
+            expiring: 0,
             sent: now,
             heard: now,
             witness: Witness::new(over),
@@ -79,8 +84,8 @@ impl EventStream {
     /// What comes next while events pass: `Ready(None)` ends the stream.
     fn poll_live(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if let Some(last) = self.poll_end(cx) {
-                return Poll::Ready(Some(last));
+            if let Some(ours) = self.poll_told(cx) {
+                return Poll::Ready(Some(ours));
             }
             match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -98,14 +103,18 @@ impl EventStream {
         }
     }
 
-    /// The last event, once the stream must end and the client stands between two events.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<Result<Frame<Bytes>, BodyError>> {
-        let end = match self.phase {
-            Phase::Ending(end, _) => end,
-            _ => match self.membership.poll_end(cx) {
-                Poll::Ready(end) => end,
-                Poll::Pending => return None,
-            },
+    /// A warning of the end, or the last event once the stream must end, while the client stands between two events.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Option<Result<Frame<Bytes>, BodyError>> {
+        let notice = u64::from(self.settings.expiring.notice);
+        let end = loop {
+            match self.phase {
+                Phase::Ending(end, _) => break end,
+                _ => match self.membership.poll_told(cx, notice) {
+                    Poll::Ready(Told::End(end)) => break end,
+                    Poll::Ready(Told::Expiring(until)) => self.expiring = until,
+                    Poll::Pending => return self.warn().map(Ok),
+                },
+            }
         };
         if self.framer.halfway() == Halfway::No {
             return Some(Ok(self.say_goodbye(Outcome::Told(end))));
@@ -114,6 +123,23 @@ impl EventStream {
             self.phase = Phase::Ending(end, Instant::now() + GRACE);
         }
         None
+    }
+
+    /// The warning that is due, unless it has become needless.
+    fn warn(&mut self) -> Option<Frame<Bytes>> {
+        if self.expiring == 0 || self.framer.halfway() == Halfway::Yes {
+            return None;
+        }
+        let until = std::mem::take(&mut self.expiring);
+        if self.membership.until() != Some(until) {
+            return None;
+        }
+        let expiring = self.settings.expiring;
+        let text = expiring.text(until, self.membership.now());
+        let mut out = Vec::new();
+        event::write(&mut out, NAME, text.as_bytes());
+        self.sent = Instant::now();
+        Some(Frame::data(Bytes::from(out)))
     }
 
     /// A frame of the upstream; `None` if it gives nothing to send yet.
@@ -312,11 +338,9 @@ impl fmt::Debug for Witness {
 
 /// The fields of a stream's caller.
 fn render(membership: &Membership, settings: &Settings) -> Fields {
-    let identity = membership.member().permit.identity();
-    Fields::of(
-        identity.map(|identity| &**identity),
-        &settings.sse.enrich_fields,
-    )
+    let permit = membership.permit();
+    let identity = permit.identity().map(|identity| &**identity);
+    Fields::of(identity, &settings.sse.enrich_fields)
 }
 
 /// What an alarm is about.

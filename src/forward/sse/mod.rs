@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::body::Body;
 use crate::config;
+use crate::forward::expiring::Expiring;
 use crate::forward::sse::body::EventStream;
 use crate::forward::sse::encoded::EncodedStream;
 use crate::refusal::{Language, Refusal};
@@ -31,6 +32,8 @@ pub struct Settings {
     pub idle_timeout: Option<Duration>,
     /// The language of our own events.
     pub language: Language,
+    /// The warning before the end.
+    pub expiring: Expiring,
 }
 
 /// Whether a response with this head is an event stream.

@@ -16,7 +16,8 @@ use super::*;
 use crate::body::BodyError;
 use crate::clock::Clock;
 use crate::config::{ClaimPath, Enrich, SseReject};
-use crate::streams::tests::{guest, known};
+use crate::forward::expiring::Expiring;
+use crate::streams::tests::{guest, judge, known, of_session, session_stream};
 use crate::streams::{End, Member, Streams, Verdict};
 
 /// An upstream's body that says what the test sends; a break is an error.
@@ -117,7 +118,69 @@ fn plain() -> Settings {
         },
         idle_timeout: None,
         language: Language::En,
+        expiring: Expiring {
+            notice: 0,
+            language: Language::En,
+        },
     }
+}
+
+fn warning(seconds: u32) -> Settings {
+    let mut settings = plain();
+    settings.expiring.notice = seconds;
+    settings
+}
+
+/// The deadline of the scene's stream moves.
+fn extend(scene: &Scene, until: u64) {
+    assert_eq!(scene.streams.renew(&Arc::new(of_session("s", until))), 1);
+}
+
+/// A stream of a session, warned of its end at 1000.
+async fn warned() -> Scene {
+    let mut scene = Scene::new(warning(60), session_stream("s", 1000));
+    assert_eq!(scene.read().await, ": ok\n\n");
+    scene
+}
+
+const WARNING: &str = "event: auth_expiring\ndata: {\"type\":\"auth_expiring\",\"expires_in\":60,\"expires_at\":1000,\"msg\":\"The login behind this stream is about to expire\"}\n\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_warned_before_the_end_and_again_after_an_extension() {
+    let mut scene = warned().await;
+    assert!(scene.is_silent().await);
+    scene.clock.set(940);
+    assert_eq!(scene.read().await, WARNING);
+    assert!(scene.is_silent().await, "once");
+    extend(&scene, 2000);
+    scene.clock.set(1000);
+    assert!(scene.is_silent().await, "it goes on");
+    scene.clock.set(1940);
+    assert!(scene.read().await.contains("\"expires_at\":2000"));
+    scene.clock.set(2000);
+    assert!(scene.read().await.starts_with("event: auth_expired"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warning_waits_for_the_end_of_a_long_event() {
+    let mut scene = warned().await;
+    let long = format!("data: {}", "x".repeat(LONG));
+    scene.say(&long);
+    assert_eq!(scene.read().await, long);
+    scene.clock.set(940);
+    assert!(scene.is_silent().await);
+    time::sleep(Duration::from_secs(60)).await;
+    assert!(scene.is_silent().await);
+    scene.say("\n\n");
+    assert_eq!(scene.read().await, "\n\n");
+    assert_eq!(scene.read().await, WARNING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_opens_shortly_before_its_end_is_warned_at_once() {
+    let mut scene = Scene::new(warning(60), session_stream("s", 130));
+    assert_eq!(scene.read().await, ": ok\n\n");
+    assert!(scene.read().await.contains("\"expires_in\":30"));
 }
 
 fn enriching(name: &str) -> Settings {
@@ -293,7 +356,9 @@ async fn an_expired_stream_ends_with_one_last_event() {
 #[tokio::test(start_paused = true)]
 async fn revocation_and_drain_have_their_own_last_events() {
     let mut scene = Scene::begun(plain()).await;
-    scene.streams.review(|_| Verdict::End(End::Revoked));
+    scene
+        .streams
+        .review(&judge(|_, _| Verdict::End(End::Revoked)));
     assert!(
         scene
             .read()

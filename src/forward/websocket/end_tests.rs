@@ -16,6 +16,7 @@ use super::tests::{
     server_frame, unmask,
 };
 use super::tunnel::Plan;
+use crate::streams::tests::judge;
 use crate::streams::{End, Outcome, Verdict};
 
 const EXPIRED: &[u8] = b"\x88\x0e\x11\x31auth_expired";
@@ -60,7 +61,9 @@ async fn at_expiry_both_sides_are_closed_between_messages() {
 #[tokio::test(start_paused = true)]
 async fn sides_that_do_not_answer_are_cut() {
     let mut scene = Scene::new(quiet());
-    scene.streams.review(|_| Verdict::End(End::Revoked));
+    scene
+        .streams
+        .review(&judge(|_, _| Verdict::End(End::Revoked)));
     let start = Instant::now();
     assert_eq!(
         read_all(&mut scene.client).await,

@@ -18,7 +18,7 @@ pub struct Flow {
     follower: Follower,
     pongs: Pongs,
     pending: Option<Pending>,
-    farewell: Option<Bytes>,
+    word: Option<Box<Word>>,
     patience: Patience,
     flushed: Flushed,
     activity: Activity,
@@ -62,6 +62,15 @@ enum Pending {
     Lent(Buffer, usize, usize),
 }
 
+/// What we have to say, as a frame.
+#[derive(Debug)]
+enum Word {
+    /// Between two messages; the rest goes on.
+    Message(Vec<u8>),
+    /// At the end.
+    Farewell(Vec<u8>),
+}
+
 /// Where the farewell may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
@@ -85,7 +94,7 @@ impl Flow {
             follower: Follower::default(),
             pongs: Pongs::default(),
             pending: None,
-            farewell: None,
+            word: None,
             patience: Patience::Message,
             flushed: Flushed::Yes,
             activity: Activity::default(),
@@ -110,13 +119,15 @@ impl Flow {
                     ready!(self.poll_write(cx, writer))?;
                     if self.may_part() {
                         self.phase = Phase::Discarding;
+                    } else if self.may_speak() {
+                        self.pending = self.take_word();
                     } else {
                         ready!(self.poll_copy(cx, reader, writer))?;
                     }
                 }
                 Phase::Discarding => {
                     ready!(self.poll_write(cx, writer))?;
-                    self.pending = self.farewell.take().map(Pending::Own);
+                    self.pending = self.take_word();
                     if self.pending.is_none() {
                         ready!(self.poll_discard(cx, reader, writer))?;
                     }
@@ -145,6 +156,11 @@ impl Flow {
         false
     }
 
+    /// Puts a message of ours between two of theirs, as soon as one may stand there; not behind a close frame.
+    pub fn say(&mut self, message: Vec<u8>) {
+        self.word = Some(Box::new(Word::Message(message)));
+    }
+
     /// From now on a pong of ours may come this way.
     pub fn expect_pong(&mut self) {
         self.pongs.expect();
@@ -153,7 +169,7 @@ impl Flow {
     /// Ends the direction with this close frame behind the message that is under way, and then throws
     /// away what still comes until the reader has closed too.
     pub fn end_with(&mut self, close: Vec<u8>) {
-        self.farewell = Some(close.into());
+        self.word = Some(Box::new(Word::Farewell(close)));
     }
 
     /// The message takes too long: the close frame may stand behind one of its fragments.
@@ -183,7 +199,21 @@ impl Flow {
             Standing::Fragments => self.patience == Patience::Fragment,
             Standing::Inside | Standing::Lost => false,
         };
-        self.farewell.is_some() && (fits || self.follower.close() == Close::Passed)
+        let parting = matches!(self.word.as_deref(), Some(Word::Farewell(_)));
+        parting && (fits || self.follower.close() == Close::Passed)
+    }
+
+    /// Whether a message of ours is waiting, and its place is here.
+    fn may_speak(&self) -> bool {
+        let speaking = matches!(self.word.as_deref(), Some(Word::Message(_)));
+        speaking
+            && self.follower.standing() == Standing::Between
+            && self.follower.close() == Close::Awaited
+    }
+
+    fn take_word(&mut self) -> Option<Pending> {
+        let (Word::Message(frame) | Word::Farewell(frame)) = *self.word.take()?;
+        Some(Pending::Own(frame.into()))
     }
 
     /// Writes all that is pending.
@@ -223,8 +253,14 @@ impl Flow {
             self.phase = Phase::Ending;
             return Poll::Ready(Ok(()));
         }
-        let size = self.sift(&mut buffer[..size]);
-        self.pending = (size > 0).then_some(Pending::Lent(buffer, 0, size));
+        let (size, place) = self.sift(&mut buffer[..size]);
+        self.pending = match place.and_then(|at| Some((at, self.take_word()?))) {
+            Some((at, word)) => {
+                let all = [&buffer[..at], word.bytes(), &buffer[at..size]].concat();
+                Some(Pending::Own(all.into()))
+            }
+            None => (size > 0).then_some(Pending::Lent(buffer, 0, size)),
+        };
         Poll::Ready(Ok(()))
     }
 
@@ -280,14 +316,19 @@ impl Flow {
         Poll::Pending
     }
 
-    /// Follows `bytes` and removes our pongs; how many are left to pass. The farewell's place ends them.
-    fn sift(&mut self, bytes: &mut [u8]) -> usize {
+    /// Follows `bytes` and removes our pongs; how many are left to pass, and the place among them of a message of
+    /// ours. The farewell's place ends them.
+    fn sift(&mut self, bytes: &mut [u8]) -> (usize, Option<usize>) {
         let (mut at, mut end) = (0, bytes.len());
+        let mut place = None;
         while at < end {
             if self.may_part() {
                 self.phase = Phase::Discarding;
                 self.follower.follow(&bytes[at..end]);
-                return at;
+                return (at, None);
+            }
+            if place.is_none() && self.may_speak() {
+                place = Some(at);
             }
             match self.judge_pong(&bytes[at..end]) {
                 Verdict::Ours(size) => {
@@ -298,7 +339,7 @@ impl Flow {
                 Verdict::Other => at += self.follower.advance(&bytes[at..end]).unwrap_or(end - at),
             }
         }
-        end
+        (end, place)
     }
 
     fn judge_pong(&mut self, bytes: &[u8]) -> Verdict {

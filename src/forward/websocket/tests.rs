@@ -13,6 +13,8 @@ use tokio::time::{self, Instant};
 use super::frames::{self, Sender};
 use super::tunnel::{Plan, Report, Side, tunnel};
 use crate::clock::Clock;
+use crate::forward::expiring::Expiring;
+use crate::refusal::Language;
 use crate::streams::Streams;
 use crate::streams::tests::known;
 
@@ -71,7 +73,51 @@ pub fn quiet() -> Plan {
         ping_interval: None,
         idle_timeout: None,
         close_unauthenticated: 4401,
+        expiring: Expiring {
+            notice: 0,
+            language: Language::En,
+        },
     }
+}
+
+fn warning() -> Plan {
+    let mut plan = quiet();
+    plan.expiring.notice = 60;
+    plan
+}
+
+/// The warning, as a frame.
+fn warned() -> Vec<u8> {
+    let expiring = warning().expiring;
+    frames::text(&expiring.text(1000, 940))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_warned_between_messages_before_the_end() {
+    let mut scene = Scene::new(warning());
+    scene.clock.set(940);
+    assert_eq!(read(&mut scene.client, warned().len()).await, warned());
+    assert!(is_silent(&mut scene.client).await, "once");
+    scene.clock.set(1000);
+    let all = read(&mut scene.client, 4).await;
+    assert_eq!(all[..1], [0x88], "the close follows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warning_does_not_part_a_message() {
+    let mut scene = Scene::new(warning());
+    let whole = [&[0x01, 2][..], b"ab", &[0x80, 2], b"cd", &[0x81, 1], b"e"].concat();
+    // A fragment is through, its message is not.
+    scene.upstream.write_all(&whole[..4]).await.expect("room");
+    assert_eq!(read(&mut scene.client, 4).await, whole[..4]);
+    scene.clock.set(940);
+    assert!(is_silent(&mut scene.client).await);
+    // The rest comes with the beginning of the next message.
+    scene.upstream.write_all(&whole[4..10]).await.expect("room");
+    let expected = [&whole[4..8], &warned(), &whole[8..10]].concat();
+    assert_eq!(read(&mut scene.client, expected.len()).await, expected);
+    scene.upstream.write_all(&whole[10..]).await.expect("room");
+    assert_eq!(read(&mut scene.client, 1).await, b"e");
 }
 
 pub fn pinging() -> Plan {

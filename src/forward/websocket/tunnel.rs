@@ -11,9 +11,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep};
 
 use crate::config;
+use crate::forward::expiring::Expiring;
 use crate::forward::websocket::flow::{Broken, Flow};
 use crate::forward::websocket::frames::{self, Close, Sender};
-use crate::streams::{End, Membership, Outcome};
+use crate::streams::{End, Membership, Outcome, Told};
 
 /// One end of the tunnel.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Plan {
     pub idle_timeout: Option<Duration>,
     /// The close code when the caller's authority ends.
     pub close_unauthenticated: u16,
+    /// The warning before it does.
+    pub expiring: Expiring,
 }
 
 /// What became of a tunnel, for the access line.
@@ -150,14 +153,23 @@ where
 
     /// Asks the registry, while the tunnel is not ending anyway.
     fn look_for_end(&mut self, cx: &mut Context<'_>) {
-        if let Phase::Open = self.phase
-            && let Poll::Ready(end) = self.membership.poll_end(cx)
+        let notice = u64::from(self.plan.expiring.notice);
+        while let Phase::Open = self.phase
+            && let Poll::Ready(told) = self.membership.poll_told(cx, notice)
         {
-            let code = match end {
-                End::Expired | End::Revoked => self.plan.close_unauthenticated,
-                End::Draining => DRAINING_CODE,
-            };
-            self.end(Outcome::Told(end), code);
+            match told {
+                Told::Expiring(until) => {
+                    let text = self.plan.expiring.text(until, self.membership.now());
+                    self.to_client.say(frames::text(&text));
+                }
+                Told::End(end) => {
+                    let code = match end {
+                        End::Expired | End::Revoked => self.plan.close_unauthenticated,
+                        End::Draining => DRAINING_CODE,
+                    };
+                    self.end(Outcome::Told(end), code);
+                }
+            }
         }
     }
 
@@ -290,13 +302,18 @@ where
 }
 
 impl Plan {
-    /// What `[route.websocket]` says, and a greeting.
-    pub fn new(websocket: &config::Websocket, greeting: Option<String>) -> Self {
+    /// What `[route.websocket]` says, a greeting, and how the end is warned of.
+    pub fn new(
+        websocket: &config::Websocket,
+        greeting: Option<String>,
+        expiring: Expiring,
+    ) -> Self {
         Self {
             greeting,
             ping_interval: websocket.ping_interval,
             idle_timeout: websocket.idle_timeout,
             close_unauthenticated: websocket.close_unauthenticated,
+            expiring,
         }
     }
 }
