@@ -19,7 +19,7 @@ pub struct Channel<W = Wire> {
     pub wire: W,
     /// What was read and not yet used.
     pub read: Bytes,
-    /// The last read of a body filled its buffer: the next goes into a large one of its own, without a copy.
+    /// The last read filled its buffer: the next of a body goes into a large one of its own, without a copy.
     bulk: bool,
 }
 
@@ -54,6 +54,7 @@ impl<W: AsyncRead + Unpin> Channel<W> {
         if fresh.is_empty() {
             return Poll::Ready(Err(Fault::Cut));
         }
+        self.bulk = fresh.len() == buffers::SIZE;
         if self.read.is_empty() {
             self.read = Bytes::copy_from_slice(fresh);
             return Poll::Ready(Ok(()));
@@ -66,26 +67,31 @@ impl<W: AsyncRead + Unpin> Channel<W> {
         Poll::Ready(Ok(()))
     }
 
-    /// Reads more of a body, of which nothing is there: at most 32 KiB at first, more when that was filled.
+    /// Reads more of a body, of which nothing is there and so much is to come, where that is known: at most 32 KiB
+    /// at first, more when that was filled.
     ///
     /// # Errors
     /// When the connection fails or has ended.
-    pub fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        if !self.bulk {
-            ready!(self.poll_more(cx))?;
-            self.bulk = self.read.len() >= buffers::SIZE;
-            return Poll::Ready(Ok(()));
+    pub fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        left: Option<u64>,
+    ) -> Poll<Result<(), Fault>> {
+        let left = left.map_or(LARGE, |left| usize::try_from(left).unwrap_or(LARGE));
+        if !self.bulk || left <= buffers::SIZE {
+            return self.poll_more(cx);
         }
-        let mut large = BytesMut::with_capacity(LARGE);
+        let mut large = BytesMut::with_capacity(left.min(LARGE));
         let size = ready!(poll_read_buf(Pin::new(&mut self.wire), cx, &mut large))?;
         if size == 0 {
             return Poll::Ready(Err(Fault::Cut));
         }
-        self.bulk = size >= LARGE / 4;
+        self.bulk = size >= buffers::SIZE;
         self.read = large.freeze();
         Poll::Ready(Ok(()))
     }
 }
 
-/// A read in the middle of a large body.
-const LARGE: usize = 64 * 1024;
+/// A read in the middle of a large body: system calls and wake-ups cost more there than copies. A mebibyte relayed
+/// in pieces of 64 KiB took twice the time of pieces of 256 KiB, and `splice` lay in between.
+const LARGE: usize = 256 * 1024;

@@ -65,12 +65,18 @@ impl Framing {
         Ok(Some(framing))
     }
 
-    /// How much is to come, where that is known.
-    pub fn size_hint(&self) -> SizeHint {
+    /// How many bytes are to come, where that is known.
+    pub fn left(&self) -> Option<u64> {
         match self {
-            Self::Length(left) => SizeHint::with_exact(*left),
-            Self::Chunked(_) | Self::Close => SizeHint::default(),
+            Self::Length(left) => Some(*left),
+            Self::Chunked(_) | Self::Close => None,
         }
+    }
+
+    /// The same, as bodies say it.
+    pub fn size_hint(&self) -> SizeHint {
+        self.left()
+            .map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 
     /// Whether nothing is to come.

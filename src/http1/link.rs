@@ -224,7 +224,7 @@ impl Link {
             match state.framing.take(&mut channel.read) {
                 Ok(Piece::Data(data)) => discarded += data.len() as u64,
                 Ok(Piece::Trailers(_) | Piece::End) => {}
-                Ok(Piece::More) if ready!(channel.poll_body(cx)).is_ok() => {}
+                Ok(Piece::More) if ready!(channel.poll_body(cx, state.framing.left())).is_ok() => {}
                 Ok(Piece::More) | Err(_) => return Poll::Ready(Rest::Unknown),
             }
         }
@@ -334,7 +334,7 @@ impl State {
                 }
             }
             remember(&mut self.reader, cx);
-            ready!(channel.poll_body(cx))?;
+            ready!(channel.poll_body(cx, self.framing.left()))?;
         }
     }
 }

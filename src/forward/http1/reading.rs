@@ -124,7 +124,7 @@ impl Reading {
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
         match &mut self.channel {
-            Some(channel) => channel.poll_body(cx),
+            Some(channel) => channel.poll_body(cx, self.framing.left()),
             None => Poll::Ready(Err(Fault::Cut)),
         }
     }
