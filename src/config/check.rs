@@ -118,6 +118,7 @@ fn server(mut table: Table<'_>) -> Server {
         idle_timeout: table.duration("idle_timeout").unwrap_or(seconds(75)),
         body_timeout: table.duration("body_timeout").unwrap_or(seconds(60)),
         send_timeout: table.duration("send_timeout").unwrap_or(seconds(60)),
+        min_body_rate: table.size("min_body_rate", 0..=1 << 30).unwrap_or(100),
         max_connections: table
             .integer("max_connections", 1..=10_000_000)
             .unwrap_or(50_000),

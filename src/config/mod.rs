@@ -139,6 +139,8 @@ pub struct Server {
     pub idle_timeout: Duration,
     pub body_timeout: Duration,
     pub send_timeout: Duration,
+    /// Bytes a second; 0: no limit.
+    pub min_body_rate: u64,
     pub max_connections: usize,
     pub max_header_bytes: usize,
     pub max_headers: usize,

@@ -23,7 +23,7 @@ use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
 use crate::forward::http1::head::AnswerHead;
 use crate::forward::pool::Pools;
-use crate::forward::relay::{Relay, Upload, drain};
+use crate::forward::relay::{Relay, Upload, UploadLimits, drain};
 use crate::forward::sse;
 use crate::forward::upstream::Upstream;
 use crate::forward::websocket::handshake;
@@ -43,8 +43,8 @@ use crate::streams::{self, Member, Membership, Streams};
 pub struct Carriage {
     upstream: Arc<Upstream>,
     plan: Arc<HeaderPlan>,
-    max_body: u64,
-    body_timeout: Duration,
+    upload: UploadLimits,
+    send_timeout: Duration,
     first_byte_timeout: Duration,
     on_disconnect: OnDisconnect,
     host_header: HostHeader,
@@ -115,8 +115,12 @@ impl Carriage {
         };
         Self {
             plan: Arc::new(HeaderPlan::build(route, config, screens)),
-            max_body: route.max_body,
-            body_timeout: config.server.body_timeout,
+            upload: UploadLimits {
+                size: route.max_body,
+                timeout: config.server.body_timeout,
+                rate: config.server.min_body_rate,
+            },
+            send_timeout: config.server.send_timeout,
             first_byte_timeout: route.first_byte_timeout,
             on_disconnect: route.on_disconnect,
             host_header: route.host_header,
@@ -244,7 +248,7 @@ impl Carriage {
             return Ok(());
         }
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        match tokio::time::timeout(self.body_timeout, frame).await {
+        match tokio::time::timeout(self.upload.timeout, frame).await {
             Err(_) => Err(Refusal::BodyTimeout),
             Ok(None) => Ok(()),
             Ok(Some(Ok(frame))) if frame.data_ref().is_none_or(Bytes::is_empty) => Ok(()),
@@ -256,7 +260,7 @@ impl Carriage {
     fn upload(&self, body: &Body) -> Result<Option<Rc<UploadState>>, Refusal> {
         match body.size_hint().exact() {
             Some(0) => Ok(None),
-            Some(size) if size > self.max_body => Err(Refusal::BodyTooLarge),
+            Some(size) if size > self.upload.size => Err(Refusal::BodyTooLarge),
             _ => Ok(Some(Rc::default())),
         }
     }
@@ -279,7 +283,7 @@ impl Carriage {
             None => Body::Empty,
             Some(state) => {
                 let state = Rc::clone(state);
-                Body::stream(Upload::new(body, self.max_body, self.body_timeout, state))
+                Body::stream(Upload::new(body, self.upload, state))
             }
         });
         *request.method_mut() = parts.method.clone();
@@ -340,7 +344,8 @@ impl Carriage {
         let connection_id = exchange.connection_id.as_deref();
         let plan = (switched.switching == Switching::Websocket).then(|| {
             let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
-            tunnel::Plan::new(&self.websocket, greeting, self.sse.expiring)
+            let (send, expiring) = (self.send_timeout, self.sse.expiring);
+            tunnel::Plan::new(&self.websocket, send, greeting, expiring)
         });
         journal.kind = Kind::Websocket;
         let membership = self.join(streams::Kind::Websocket, exchange);

@@ -1,6 +1,5 @@
 //! One downstream connection: which HTTP it speaks, how long it may be silent, and how it drains.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -8,23 +7,16 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::body::Body;
 use crate::forward::headers::Forwarding;
-use crate::forward::pool::LocalExecutor;
 use crate::gate::Conn;
 use crate::http1::link::Link;
 use crate::request::peer::Peer;
 use crate::server::Worker;
-use crate::server::clerks::Order;
 use crate::server::http1::Session;
+use crate::server::http2;
 use crate::wire::Wire;
 use crate::wire::vitals::{Verdict, Vitals, Watched};
 
@@ -135,45 +127,12 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
             // It drains by itself.
             drive(pin!(session.serve()), |_| (), &bed.vitals).await;
         }
-        Spoken::Http2 => Box::pin(serve_http2(worker, wire, conn, &bed.vitals)).await,
+        Spoken::Http2 => Box::pin(http2::serve(worker, wire, conn, &bed.vitals)).await,
     }
-}
-
-async fn serve_http2(worker: Rc<Worker>, wire: Watched, conn: Conn, vitals: &Rc<Vitals>) {
-    let settings = worker.gate();
-    let server = settings.server();
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(server.max_concurrent_streams)
-        .max_header_list_size(u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX))
-        // Rapid reset and made-you-reset (CVE-2023-44487, CVE-2025-8671).
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(64)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(20));
-    if server.http2_websocket {
-        builder.enable_connect_protocol();
-    }
-    drop(settings);
-    vitals.set_multiplexed();
-    let (conn, watch) = (Rc::new(conn), Rc::clone(vitals));
-    let service = service_fn(move |request: Request<Incoming>| {
-        let order = Order {
-            gate: worker.gate(),
-            conn: Rc::clone(&conn),
-            request: request.map(Body::Incoming),
-            busy: watch.begin(),
-        };
-        let handled = worker.clerks.handle(order);
-        async move { Ok::<_, Infallible>(handled.await) }
-    });
-    let connection = builder.serve_connection(TokioIo::new(wire), service);
-    drive(pin!(connection), |it| it.graceful_shutdown(), vitals).await;
 }
 
 /// Runs a connection to its end: the client's, the ward's, or the drain's.
-async fn drive<C: Future>(
+pub async fn drive<C: Future>(
     mut connection: Pin<&mut C>,
     close: impl Fn(Pin<&mut C>),
     vitals: &Vitals,

@@ -9,6 +9,7 @@ pub mod connection;
 mod doubts;
 mod ends;
 pub mod http1;
+mod http2;
 pub mod listener;
 pub mod reload;
 mod shared;

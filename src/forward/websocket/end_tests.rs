@@ -191,6 +191,33 @@ async fn a_client_that_says_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_given_up_however_much_it_says() {
+    let mut scene = Scene::new(quiet());
+    let start = Instant::now();
+    // Silence alone is none.
+    assert!(is_silent(&mut scene.client).await);
+    let message = [b"\x82\x7e\x10\x00".as_slice(), &[b'x'; 4096]].concat();
+    let upstream = async {
+        while scene.upstream.write_all(&message).await.is_ok() {}
+        start.elapsed().as_secs()
+    };
+    let client = async {
+        while scene
+            .client
+            .write_all(&client_frame(0x81, b"a"))
+            .await
+            .is_ok()
+        {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let (given_up, ()) = tokio::join!(upstream, client);
+    assert_eq!(given_up, 3600 + 60);
+    let report = scene.report.await.expect("a report");
+    assert_eq!(report.outcome, Outcome::ClientLeft);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refused_client_reads_why() {
     let (mut client, gateway) = duplex(PIPE);
     let reason = Reason {

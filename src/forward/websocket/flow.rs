@@ -182,6 +182,11 @@ impl Flow {
         std::mem::take(&mut self.activity)
     }
 
+    /// Whether something waits for the writer to take it.
+    pub fn is_stuck(&self) -> bool {
+        self.pending.is_some()
+    }
+
     /// Whether a close frame has passed.
     pub fn close(&self) -> Close {
         self.follower.close()

@@ -72,6 +72,7 @@ pub fn quiet() -> Plan {
         greeting: None,
         ping_interval: None,
         idle_timeout: None,
+        send_timeout: Duration::from_secs(60),
         close_unauthenticated: 4401,
         expiring: Expiring {
             notice: 0,

@@ -34,6 +34,8 @@ pub struct Plan {
     pub ping_interval: Option<Duration>,
     /// Silence of the client after which the tunnel ends; `None`: never.
     pub idle_timeout: Option<Duration>,
+    /// How long the client may take nothing of what waits for it.
+    pub send_timeout: Duration,
     /// The close code when the caller's authority ends.
     pub close_unauthenticated: u16,
     /// The warning before it does.
@@ -88,6 +90,8 @@ struct Tunnel<C, U> {
     /// When the client last got something, and last said something.
     sent: Instant,
     heard: Instant,
+    /// Since when the client takes nothing of what waits for it.
+    stuck: Option<Instant>,
 }
 
 /// Where the tunnel stands in its life.
@@ -130,6 +134,7 @@ where
             alarm: None,
             sent: now,
             heard: now,
+            stuck: None,
         }
     }
 
@@ -190,6 +195,11 @@ where
             self.sent = if wrote { now } else { self.sent };
             self.heard = if read { now } else { self.heard };
         }
+        self.stuck = match self.to_client.is_stuck() {
+            true if wrote => Some(self.sent),
+            true => self.stuck.or_else(|| Some(Instant::now())),
+            false => None,
+        };
         match (down, up) {
             (Poll::Pending, Poll::Pending) => None,
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
@@ -288,7 +298,10 @@ where
                 let ping = ping.map(|after| (self.sent + after, Alarm::Ping));
                 let idle = self.plan.idle_timeout;
                 let idle = idle.map(|after| (self.heard + after, Alarm::Idle));
-                ping.into_iter().chain(idle).min_by_key(|(due, _)| *due)
+                let stuck = self.stuck.map(|since| since + self.plan.send_timeout);
+                let stuck = stuck.map(|due| (due, Alarm::Cut(Outcome::ClientLeft)));
+                let alarms = ping.into_iter().chain(idle).chain(stuck);
+                alarms.min_by_key(|(due, _)| *due)
             }
         }
     }
@@ -305,10 +318,12 @@ impl Plan {
     /// What `[route.websocket]` says, a greeting, and how the end is warned of.
     pub fn new(
         websocket: &config::Websocket,
+        send_timeout: Duration,
         greeting: Option<String>,
         expiring: Expiring,
     ) -> Self {
         Self {
+            send_timeout,
             greeting,
             ping_interval: websocket.ping_interval,
             idle_timeout: websocket.idle_timeout,

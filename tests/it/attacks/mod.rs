@@ -9,6 +9,7 @@ mod http2;
 mod paths;
 mod places;
 mod rawh2;
+mod stalls;
 mod streams;
 mod tokens;
 

@@ -1,0 +1,94 @@
+//! Section 8: clients that wait for ever, on HTTP/2, where a stream can stand still while its connection lives.
+
+use http::Response;
+
+use super::rawh2::{DATA, HEADERS, Http2, RST_STREAM, SETTINGS};
+use crate::harness::peer::RawUpstream;
+use crate::harness::upstream::{Pieces, channel};
+use crate::harness::{Gateway, Setup, Upstream};
+
+/// SETTINGS_INITIAL_WINDOW_SIZE: nothing of an answer's body may be sent.
+const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
+
+struct Scene {
+    _upstream: Upstream,
+    gateway: Gateway,
+    /// The bodies of the answers.
+    bodies: tokio::sync::mpsc::UnboundedReceiver<Pieces>,
+}
+
+async fn scene(lines: &str) -> Scene {
+    let (told, bodies) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::http1(move |_| {
+        let told = told.clone();
+        async move {
+            let (pieces, body) = channel();
+            told.send(pieces).unwrap();
+            Response::new(body)
+        }
+    })
+    .await;
+    let gateway = Gateway::start(&Setup::simple(&upstream.url).server(lines)).await;
+    Scene {
+        _upstream: upstream,
+        gateway,
+        bodies,
+    }
+}
+
+/// The next frame of stream 1 of one of these kinds.
+async fn next(client: &mut Http2, kinds: &[u8]) -> u8 {
+    loop {
+        let frame = client.next().await.expect("the connection lives");
+        if frame.stream == 1 && kinds.contains(&frame.kind) {
+            return frame.kind;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_a_window_is_reset_and_its_upstream_let_go() {
+    let mut scene = scene("send_timeout = \"300ms\"").await;
+    let mut client = Http2::connect(scene.gateway.address).await;
+    client.frame(SETTINGS, 0, 0, NO_WINDOW).await;
+    client.get("/a", &[]).await;
+    let pieces = scene.bodies.recv().await.unwrap();
+    assert!(pieces.send("piece").await);
+    assert_eq!(next(&mut client, &[HEADERS]).await, HEADERS);
+    // The connection itself goes on.
+    assert_eq!(next(&mut client, &[DATA, RST_STREAM]).await, RST_STREAM);
+    pieces.unwanted().await;
+    let line = &scene.gateway.lines(1).await[0];
+    assert_eq!(
+        (&line["status"], &line["end"]),
+        (&200.into(), &"client_left".into())
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_comes_too_slowly_is_refused() {
+    let upstream = RawUpstream::start().await;
+    let lines = "body_timeout = \"500ms\"\nmin_body_rate = \"1KiB\"";
+    let gateway = Gateway::start(&Setup::simple(&upstream.url()).server(lines)).await;
+    let mut client = gateway.client().await;
+    client
+        .send("POST /a HTTP/1.1\r\nhost: here\r\ncontent-length: 100000\r\n\r\n")
+        .await;
+    let mut peer = upstream.accept().await;
+    peer.head().await;
+    let (mut read, mut write) = tokio::io::split(client.io);
+    let dribble = async {
+        loop {
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut write, b"a").await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let mut start = [0; 12];
+    tokio::select! {
+        () = dribble => {}
+        read = crate::harness::soon(tokio::io::AsyncReadExt::read_exact(&mut read, &mut start)) => {
+            read.unwrap();
+        }
+    }
+    assert_eq!(&start, b"HTTP/1.1 408");
+}
