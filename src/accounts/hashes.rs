@@ -2,8 +2,9 @@
 //! harms nobody.
 
 use argon2::{Algorithm, Argon2, Block, Params, PasswordHash as Phc, Version};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
+use base64::engine::GeneralPurpose;
+use base64::engine::general_purpose::{NO_PAD, STANDARD_NO_PAD};
+use base64::{Engine, alphabet};
 use subtle::ConstantTimeEq;
 
 use super::passwords::BCRYPT_LONGEST;
@@ -47,6 +48,24 @@ pub fn make(
         PasswordHash::Bcrypt => bcrypt::hash(password, how.bcrypt_cost)
             .map(Secret::new)
             .map_err(|_| HashFailed),
+    }
+}
+
+/// A hash of no password, made without hashing: comparing with it takes as long as with a real one.
+///
+/// # Errors
+/// Without randomness, or with parameters that the library refuses.
+pub fn decoy(how: &Passwords) -> Result<Secret<String>, HashFailed> {
+    let mut random = [0; 16 + OUTPUT];
+    getrandom::fill(&mut random).map_err(|_| HashFailed)?;
+    let (salt, output) = random.split_at(16);
+    match how.hash {
+        PasswordHash::Argon2id => Ok(phc(&current(how)?, salt, output)),
+        PasswordHash::Bcrypt => {
+            let encode = |bytes: &[u8]| BCRYPT_BASE64.encode(bytes);
+            let (cost, salt, output) = (how.bcrypt_cost, encode(salt), encode(&output[..23]));
+            Ok(Secret::new(format!("$2b${cost:02}${salt}{output}")))
+        }
     }
 }
 
@@ -123,13 +142,7 @@ fn argon2id(
     password: &[u8],
     memory: &mut Memory,
 ) -> Result<Secret<String>, HashFailed> {
-    let params = Params::new(
-        how.argon2_memory,
-        how.argon2_iterations,
-        how.argon2_parallelism,
-        Some(OUTPUT),
-    )
-    .map_err(|_| HashFailed)?;
+    let params = current(how)?;
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).map_err(|_| HashFailed)?;
     let mut output = [0; OUTPUT];
@@ -137,15 +150,30 @@ fn argon2id(
     argon2
         .hash_password_into_with_memory(password, &salt, &mut output, memory.of(&params))
         .map_err(|_| HashFailed)?;
+    Ok(phc(&params, &salt, &output))
+}
+
+/// As hashes are made now.
+fn current(how: &Passwords) -> Result<Params, HashFailed> {
+    Params::new(
+        how.argon2_memory,
+        how.argon2_iterations,
+        how.argon2_parallelism,
+        Some(OUTPUT),
+    )
+    .map_err(|_| HashFailed)
+}
+
+fn phc(params: &Params, salt: &[u8], output: &[u8]) -> Secret<String> {
     let encode = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
-    Ok(Secret::new(format!(
+    Secret::new(format!(
         "$argon2id$v=19$m={},t={},p={}${}${}",
         params.m_cost(),
         params.t_cost(),
         params.p_cost(),
-        encode(&salt),
-        encode(&output)
-    )))
+        encode(salt),
+        encode(output)
+    ))
 }
 
 fn recompute(password: &[u8], phc: &Phc, memory: &mut Memory) -> Result<bool, HashFailed> {
@@ -155,6 +183,9 @@ fn recompute(password: &[u8], phc: &Phc, memory: &mut Memory) -> Result<bool, Ha
     let params = params(phc)?;
     let algorithm = Algorithm::new(phc.algorithm).map_err(|_| HashFailed)?;
     let mut output = vec![0; hash.as_bytes().len()];
+    // What few hashes need is not kept for all others.
+    let (mut once, large) = (Memory::default(), params.block_count() > MOST_KEPT);
+    let memory = if large { &mut once } else { memory };
     Argon2::new(algorithm, version(phc)?, params.clone())
         .hash_password_into_with_memory(password, salt.as_ref(), &mut output, memory.of(&params))
         .map_err(|_| HashFailed)?;
@@ -197,7 +228,11 @@ impl Memory {
 /// Bytes.
 const OUTPUT: usize = 32;
 /// KiB that an imported hash may ask for.
-const MOST_MEMORY: u32 = 1 << 20;
+const MOST_MEMORY: u32 = 256 << 10;
+/// Blocks (of 1 KiB) that are kept from hash to hash.
+const MOST_KEPT: usize = 128 << 10;
+/// bcrypt's own alphabet.
+const BCRYPT_BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::BCRYPT, NO_PAD);
 const MOST_PASSES: u32 = 64;
 
 #[cfg(test)]
@@ -223,6 +258,38 @@ mod tests {
             hash: PasswordHash::Bcrypt,
             bcrypt_cost: 4,
             ..rules()
+        }
+    }
+
+    #[test]
+    fn a_decoy_is_a_hash_as_they_are_made_now_and_matches_nothing() {
+        for how in [rules(), bcrypt_rules()] {
+            let made = make(&how, &secret("correct horse"), &mut Memory::default()).unwrap();
+            for _ in 0..20 {
+                let decoy = decoy(&how).unwrap();
+                let (decoy, made) = (decoy.expose(), made.expose());
+                assert!(is_hash(decoy), "{decoy}");
+                assert_eq!(decoy.len(), made.len());
+                // Up to the salt it is the same: so is the work.
+                let parts = |it: &str| it.rsplit_once('$').map(|it| it.0.len());
+                assert_eq!(parts(decoy), parts(made));
+                assert_eq!(compared(&how, "correct horse", decoy), Match::No);
+                assert_eq!(compared(&how, "", decoy), Match::No);
+            }
+        }
+        assert_ne!(decoy(&rules()), decoy(&rules()));
+    }
+
+    #[test]
+    fn a_hash_that_asks_for_the_memory_of_the_machine_is_none() {
+        let of = |memory: u32| {
+            format!(
+                "$argon2id$v=19$m={memory},t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA${}",
+                "A".repeat(43)
+            )
+        };
+        for (memory, taken) in [(19_456, true), (256 << 10, true), (1 << 20, false)] {
+            assert_eq!(is_hash(&of(memory)), taken, "{memory}");
         }
     }
 

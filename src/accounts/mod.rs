@@ -35,6 +35,7 @@ use arc_swap::ArcSwap;
 
 use self::attempts::{Attempts, TooMany};
 pub use self::error::AccountError;
+use self::hashes::HashFailed;
 use self::hashing::Hashing;
 use self::mail::Courier;
 use self::passwords::Weakness;
@@ -102,8 +103,13 @@ pub enum OpenError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The config asks for what cannot be done.
-    #[error("{0}")]
+    /// There is no randomness, or the config asks for hashes that cannot be made.
+    #[error(
+        "{0}: the system gives no randomness (getrandom, /dev/urandom), or [accounts.password] asks for too much"
+    )]
+    Hashes(#[from] HashFailed),
+    /// The first admin or the first key could not be made.
+    #[error("{0}{hint}", hint = hint(.0))]
     Account(#[from] AccountError),
 }
 
@@ -141,8 +147,7 @@ impl Accounts {
     /// When there are no threads, or the first admin cannot be made.
     pub async fn open(config: &config::Accounts, parts: Parts) -> Result<Arc<Self>, OpenError> {
         let hashing = Hashing::start(&config.password)?;
-        let decoy = hashing.make(random_password()?).await;
-        let decoy = decoy.map_err(AccountError::from)?;
+        let decoy = hashes::decoy(&config.password)?;
         let (courier, errands) = Courier::new();
         let accounts = Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
@@ -183,9 +188,8 @@ impl Accounts {
             sink,
         }));
         if rehash {
-            let decoy = self.hashing.make(random_password()?).await;
-            self.decoy
-                .store(Arc::new(decoy.map_err(AccountError::from)?));
+            let decoy = hashes::decoy(&config.password)?;
+            self.decoy.store(Arc::new(decoy));
         }
         Ok(())
     }
@@ -284,10 +288,13 @@ impl From<TooMany> for AccountError {
     }
 }
 
-/// A password that nobody knows.
-fn random_password() -> Result<Secret<String>, AccountError> {
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes).map_err(|error| AccountError::failed(&error))?;
-    let hex = bytes.iter().map(|byte| format!("{byte:02x}"));
-    Ok(Secret::new(hex.collect()))
+/// What to do about a core that was not opened, where the log alone has the cause.
+fn hint(error: &AccountError) -> &'static str {
+    match error {
+        AccountError::Failed => {
+            ": the log has the cause; without /proc and /dev (a bare chroot, an empty container) the system may give \
+             no randomness and no threads: mount them"
+        }
+        _ => "",
+    }
 }

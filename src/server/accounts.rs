@@ -132,3 +132,18 @@ const KEYS: u64 = 5;
 const USES: u64 = 10;
 const REGISTER: u64 = 60;
 const ROWS: u64 = 600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accounts::AccountError;
+
+    #[test]
+    fn why_the_accounts_cannot_be_opened_is_said_once_and_with_its_mend() {
+        let error = StartError::from(accounts::OpenError::from(AccountError::Failed));
+        let told = format!("{:#}", anyhow::Error::from(error));
+        assert_eq!(told.matches("failed").count(), 1, "{told}");
+        assert!(told.contains("the log has the cause"), "{told}");
+        assert!(told.contains("mount them"), "{told}");
+    }
+}

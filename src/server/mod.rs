@@ -107,7 +107,7 @@ pub enum StartError {
     Keys(#[from] crate::identity::keyring::ReadError),
     /// The core of the accounts cannot be opened.
     #[error("the accounts cannot be opened: {0}")]
-    Accounts(#[source] Box<crate::accounts::OpenError>),
+    Accounts(Box<crate::accounts::OpenError>),
     /// Redis could never be reached.
     #[error(transparent)]
     Redis(#[from] crate::state::redis::OpenError),
