@@ -269,6 +269,7 @@ impl Accounts {
         let found = self.store.session(session.id).await?;
         let (session, now) = found.ok_or(AccountError::InvalidCredentials)?;
         if now.password == user.password && may_use(&now, self.now()).is_ok() {
+            self.end_surplus(now.id).await;
             return Ok((now, session));
         }
         self.end_session(&session).await?;

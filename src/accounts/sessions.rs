@@ -82,7 +82,8 @@ impl Accounts {
 
     /// Ends every token of a user. Conversations stay, for the next log-in.
     pub(super) async fn end_all(&self, user: UserId) -> Result<(), AccountError> {
-        self.end_log_ins(user, None).await?;
+        let log_ins = Sessions::LogIns(user);
+        self.store.end_sessions(log_ins, self.now()).await?;
         self.store.revoke_tokens(Tokens::All(user)).await?;
         self.ended(Ended::User(user));
         Ok(())
@@ -92,14 +93,16 @@ impl Accounts {
     pub(super) async fn end_others(&self, who: Who) -> Result<(), AccountError> {
         match who.token {
             Some(number) => {
-                self.end_log_ins(who.user, None).await?;
+                let log_ins = Sessions::LogIns(who.user);
+                self.store.end_sessions(log_ins, self.now()).await?;
                 self.store
                     .revoke_tokens(Tokens::Others(who.user, number))
                     .await?;
                 self.ended(Ended::UserExceptToken(who.user, number));
             }
             None => {
-                self.end_log_ins(who.user, Some(&who)).await?;
+                let others = Sessions::OtherLogIns(who.user, who.session);
+                self.store.end_sessions(others, self.now()).await?;
                 self.store.revoke_tokens(Tokens::All(who.user)).await?;
                 self.ended(Ended::UserExceptSession(who.user, who.session));
             }
@@ -107,20 +110,24 @@ impl Accounts {
         Ok(())
     }
 
-    /// Ends what log-ins made, in the store.
-    async fn end_log_ins(&self, user: UserId, but: Option<&Who>) -> Result<(), AccountError> {
-        let sessions = self.store.sessions_of(user).await?;
-        let live = sessions.into_iter().map(|it| it.session).filter(|session| {
-            session.api != Api::Session
-                && session.ended_at.is_none()
-                && but.is_none_or(|but| but.session != session.id)
+    /// Ends what a user has beyond what one may: the sessions that were not used for longest, and the oldest opaque
+    /// tokens. That it cannot be done now stops nobody.
+    pub(super) async fn end_surplus(&self, user: UserId) {
+        let most = self.settings().config.max_sessions;
+        let ended = self.finish(move |it| async move {
+            let sessions = Sessions::Surplus(user, most);
+            for session in it.store.end_sessions(sessions, it.now()).await? {
+                it.ended(Ended::Session(session));
+            }
+            let tokens = Tokens::Surplus(user, most);
+            for token in it.store.revoke_tokens(tokens).await? {
+                it.ended(Ended::Token(token));
+            }
+            Ok(())
         });
-        for session in live {
-            self.store
-                .end_sessions(Sessions::One(session.id), self.now())
-                .await?;
+        if let Err(error) = ended.await {
+            tracing::warn!(%error, "sessions beyond max_sessions were not ended");
         }
-        Ok(())
     }
 
     /// Ends one session with all its tokens.
@@ -170,8 +177,10 @@ impl Accounts {
             ..self.conversation(user.id, client, SignIn::No)
         };
         let session = self.store.add_session(new).await?;
+        let session = session.ok_or(AccountError::UserGone)?;
+        self.end_surplus(user.id).await;
         Ok(Conversation {
-            session: session.ok_or(AccountError::UserGone)?,
+            session,
             user,
             token,
         })

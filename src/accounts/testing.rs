@@ -237,6 +237,8 @@ fn settings(folder: &Folder) -> config::Accounts {
         confirm_email: false,
         session_lifetime: None,
         session_idle: None,
+        max_sessions: 500,
+        anonymous_lifetime: Some(Duration::from_secs(30 * 86_400)),
         refresh_reuse: Duration::from_secs(10),
         key_notice: Duration::from_secs(1200),
         admin: None,

@@ -7,7 +7,7 @@ use crate::records::UnixMillis;
 use crate::store::{PruneBefore, Pruned};
 
 impl Accounts {
-    /// Removes ended sessions without jobs after 30 days, codes that are too old to be good, and keys that verify
+    /// Removes ended sessions without jobs after 30 days, anonymous users that nobody can be any more, codes that are too old to be good, and keys that verify
     /// nothing. To be called now and then by one task of the process; several replicas may.
     ///
     /// # Errors
@@ -21,7 +21,7 @@ impl Accounts {
         let before = PruneBefore {
             sessions: ago(ENDED_KEPT),
             codes: ago(settings.config.mail.code_ttl),
-            anonymous: None,
+            anonymous: settings.config.anonymous_lifetime.map(ago),
         };
         let pruned = self.store.prune(before).await?;
         self.store.remove_keys(now).await?;

@@ -32,6 +32,10 @@ pub struct Accounts {
     pub session_lifetime: Option<Duration>,
     /// `None`: no limit.
     pub session_idle: Option<Duration>,
+    /// Of one user, of all APIs; as many opaque tokens.
+    pub max_sessions: u32,
+    /// After this, anonymous users without a session are removed; `None`: they stay.
+    pub anonymous_lifetime: Option<Duration>,
     pub refresh_reuse: Duration,
     /// How long a key is published before it signs.
     pub key_notice: Duration,
@@ -167,6 +171,8 @@ pub(super) fn accounts(mut table: Table<'_>, apis: apis::Apis, postgres: bool) -
         confirm_email: confirm_email(&mut table, &mail),
         session_lifetime: table.duration_or_zero("session_lifetime").filter(some_time),
         session_idle: table.duration_or_zero("session_idle").filter(some_time),
+        max_sessions: table.integer("max_sessions", 1..=100_000).unwrap_or(500),
+        anonymous_lifetime: anonymous_lifetime(&mut table),
         refresh_reuse: table
             .duration_or_zero("refresh_reuse")
             .unwrap_or(seconds(10)),
@@ -187,6 +193,11 @@ pub(super) fn accounts(mut table: Table<'_>, apis: apis::Apis, postgres: bool) -
         );
     }
     given.then_some(accounts)
+}
+
+fn anonymous_lifetime(table: &mut Table<'_>) -> Option<Duration> {
+    let given = table.duration_or_zero("anonymous_lifetime");
+    given.or(Some(seconds(30 * 86_400))).filter(some_time)
 }
 
 /// Puts the gateway's own issuer beside the others, and says what is missing between the tables.

@@ -2,11 +2,12 @@
 //! session that lives and a user who may come in. Asked once for each token and then remembered (`cache.rs`) until
 //! the register of what ended says otherwise. Also notes when sessions were last used, off the request's path.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use crate::clock::{Clock, UnixSeconds};
@@ -24,6 +25,11 @@ pub struct OwnSessions {
     revocations: Arc<Revocations>,
     clock: Clock,
     uses: Mutex<Uses>,
+    /// Opaque tokens that are nobody's.
+    unknown: Mutex<Unknown>,
+    /// Who may ask the store for an opaque token: whoever makes tokens up must not keep log-ins from it.
+    askers: Semaphore,
+    waiting: AtomicUsize,
     /// The store failed when it was last asked: the log says so once.
     failing: AtomicBool,
 }
@@ -53,6 +59,9 @@ impl OwnSessions {
             revocations,
             clock,
             uses: Mutex::default(),
+            unknown: Mutex::default(),
+            askers: Semaphore::new(MOST_ASKERS),
+            waiting: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
         })
     }
@@ -104,8 +113,16 @@ impl OwnSessions {
     /// `TokenRevoked`, also where there was never such a token; `StoreUnavailable` where nobody can tell.
     pub(crate) async fn owner(&self, hash: TokenHash) -> Result<(TokenOwner, Standing), Refusal> {
         let version = self.revocations.version();
+        if lock(&self.unknown).has(&hash, self.clock.now()) {
+            return Err(Refusal::TokenRevoked);
+        }
+        let turn = self.turn().await?;
         let found = self.store.token_owner(hash).await;
-        let owner = self.heard(found)?.ok_or(Refusal::TokenRevoked)?;
+        drop(turn);
+        let Some(owner) = self.heard(found)? else {
+            lock(&self.unknown).remember(hash, self.clock.now());
+            return Err(Refusal::TokenRevoked);
+        };
         self.lives(&owner.session, &owner.user)?;
         let number = Some(owner.token.number);
         let standing = Standing::new(owner.user.id, owner.session.id, number, version);
@@ -174,6 +191,17 @@ impl OwnSessions {
         told
     }
 
+    /// A place among those who ask for opaque tokens.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        if let Ok(turn) = self.askers.try_acquire() {
+            return Ok(turn);
+        }
+        let waiting = Waiting::enter(&self.waiting).ok_or(Refusal::StoreUnavailable)?;
+        let turn = self.askers.acquire().await;
+        drop(waiting);
+        turn.map_err(|_| Refusal::StoreUnavailable)
+    }
+
     fn lives(&self, session: &Session, user: &User) -> Result<(), Refusal> {
         let now = millis(&self.clock);
         let banned = user.banned_until.is_some_and(|until| now < until);
@@ -198,8 +226,63 @@ impl OwnSessions {
     }
 
     fn uses(&self) -> MutexGuard<'_, Uses> {
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.uses)
     }
+}
+
+/// Opaque tokens that the store did not know a moment ago: whoever sends one again and again costs it one question.
+/// None is kept for longer than two seconds, and the gateway makes no token that anybody has thought of before, so
+/// that none is refused that is good.
+#[derive(Default)]
+struct Unknown {
+    /// Of this second, and of the one before.
+    halves: [HashSet<TokenHash>; 2],
+    second: UnixSeconds,
+}
+
+impl Unknown {
+    fn has(&mut self, hash: &TokenHash, now: UnixSeconds) -> bool {
+        self.turn_to(now);
+        self.halves.iter().any(|half| half.contains(hash))
+    }
+
+    fn remember(&mut self, hash: TokenHash, now: UnixSeconds) {
+        self.turn_to(now);
+        if self.halves[0].len() < MOST_UNKNOWN {
+            self.halves[0].insert(hash);
+        }
+    }
+
+    fn turn_to(&mut self, now: UnixSeconds) {
+        match now.checked_sub(self.second) {
+            Some(0) => return,
+            Some(1) => self.halves.swap(0, 1),
+            // Also a clock that goes back.
+            _ => self.halves[1].clear(),
+        }
+        self.halves[0].clear();
+        self.second = now;
+    }
+}
+
+/// A place among those who wait for their turn, which there are not many of.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize) -> Option<Self> {
+        let place = Self(count);
+        (count.fetch_add(1, Ordering::Relaxed) < MOST_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Uses {
@@ -254,3 +337,8 @@ pub fn hash_of(token: &str) -> Option<TokenHash> {
 const TOUCH_INTERVAL: u64 = 60;
 /// Uses that wait for the store at most; those beyond are noted a minute later.
 const MOST_USES: usize = 100_000;
+/// Tokens of a second that are remembered as nobody's.
+const MOST_UNKNOWN: usize = 10_000;
+/// Questions after opaque tokens that the store is asked at once, and those that wait for one.
+const MOST_ASKERS: usize = 8;
+const MOST_WAITING: usize = 1000;

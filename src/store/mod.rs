@@ -146,6 +146,12 @@ pub enum Sessions {
     All(UserId),
     /// All of a user but this one.
     Others(UserId, SessionId),
+    /// What log-ins of a user made: all but its conversations.
+    LogIns(UserId),
+    /// The same but for this one.
+    OtherLogIns(UserId, SessionId),
+    /// Those of a user beyond so many, which were not used for longest.
+    Surplus(UserId, u32),
 }
 
 /// Which opaque tokens.
@@ -159,6 +165,8 @@ pub enum Tokens {
     All(UserId),
     /// All of a user but this one, by its number.
     Others(UserId, i64),
+    /// Those of a user beyond so many, which are the oldest.
+    Surplus(UserId, u32),
 }
 
 /// A session with what the lists show of it.

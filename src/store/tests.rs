@@ -137,12 +137,15 @@ contract! {
         the_last_used_conversation_is_resumed,
         sessions_of_a_user_are_listed,
         sessions_end_once,
+        log_ins_end_together_and_conversations_stay,
+        sessions_beyond_so_many_end,
         the_time_of_use_never_goes_back,
         a_panic_in_a_change_harms_nobody_else;
     tokens:
         a_token_stands_for_its_session_and_user,
         a_session_that_ended_gets_no_token,
         tokens_are_revoked_one_by_one_and_together,
+        tokens_beyond_so_many_are_revoked,
         a_deleted_session_takes_its_tokens_with_it;
     codes:
         a_code_is_good_once,

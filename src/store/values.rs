@@ -339,6 +339,15 @@ pub(super) fn end_sessions(which: Sessions, now: UnixMillis) -> (&'static str, V
             sql::END_OTHER_SESSIONS,
             vec![now.into(), user.into(), id.into()],
         ),
+        Sessions::LogIns(user) => (sql::END_LOG_INS_OF, vec![now.into(), user.into()]),
+        Sessions::OtherLogIns(user, id) => (
+            sql::END_OTHER_LOG_INS,
+            vec![now.into(), user.into(), id.into()],
+        ),
+        Sessions::Surplus(user, most) => (
+            sql::END_SURPLUS_SESSIONS,
+            vec![now.into(), user.into(), i64::from(most).into()],
+        ),
     }
 }
 
@@ -351,6 +360,10 @@ pub(super) fn revoke_tokens(which: Tokens) -> (&'static str, Vec<Value>) {
         Tokens::Others(user, number) => {
             (sql::REVOKE_OTHER_TOKENS, vec![user.into(), number.into()])
         }
+        Tokens::Surplus(user, most) => (
+            sql::REVOKE_SURPLUS_TOKENS,
+            vec![user.into(), i64::from(most).into()],
+        ),
     }
 }
 

@@ -214,3 +214,37 @@ async fn upkeep_removes_what_is_of_no_use() {
     bench.pass(31 * 86_400);
     assert_eq!(bench.accounts.look_after().await.unwrap().sessions, 1);
 }
+
+#[tokio::test]
+async fn anonymous_users_that_nobody_can_be_any_more_are_removed() {
+    let day = 86_400;
+    let anonymous = async |bench: &Bench| {
+        let client = crate::records::Client::default();
+        let made = bench.accounts.sign_in_anonymously(
+            Api::Supabase,
+            crate::records::Object::new(),
+            &client,
+        );
+        made.await.unwrap().user.id
+    };
+    let bench = Bench::new().await;
+    let ada = bench.ada().await.id;
+    let guest = anonymous(&bench).await;
+    for (days, left) in [(29, true), (2, false)] {
+        bench.pass(days * day);
+        // Its session goes first.
+        for _ in 0..2 {
+            bench.accounts.look_after().await.unwrap();
+        }
+        let found = bench.store.user(guest).await.unwrap();
+        assert_eq!(found.is_some(), left, "{days}");
+    }
+    assert!(bench.store.user(ada).await.unwrap().is_some());
+    let bench = Bench::with(|config| config.anonymous_lifetime = None).await;
+    let guest = anonymous(&bench).await;
+    bench.pass(1000 * day);
+    for _ in 0..2 {
+        bench.accounts.look_after().await.unwrap();
+    }
+    assert!(bench.store.user(guest).await.unwrap().is_some());
+}

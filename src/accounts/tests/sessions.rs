@@ -183,3 +183,28 @@ async fn sessions_of_others_are_not_found() {
     );
     assert!(bench.token_is_alive(&ada.token).await);
 }
+
+#[tokio::test]
+async fn sessions_and_tokens_beyond_so_many_end_the_longest_unused_first() {
+    let bench = Bench::with(|config| config.max_sessions = 2).await;
+    bench.ada().await;
+    let mut log_ins = Vec::new();
+    for api in [Api::Token, Api::App, Api::Supabase] {
+        bench.pass(1);
+        log_ins.push(who(&bench.log_in(api).await));
+    }
+    assert_eq!(alive(&bench, &log_ins).await, [false, true, true]);
+    let mut talks = Vec::new();
+    for _ in 0..3 {
+        bench.pass(1);
+        talks.push(bench.conversation().await);
+    }
+    assert_eq!(alive(&bench, &log_ins).await, [false, false, true]);
+    for (talk, lives) in talks.iter().zip([false, true, true]) {
+        assert_eq!(bench.token_is_alive(&talk.token).await, lives);
+    }
+    // What is remembered of them is told too.
+    let ended = log_ins[1];
+    let known = Standing::new(ended.user, ended.session, None, 0);
+    assert!(bench.revocations.has_ended(&known));
+}

@@ -250,6 +250,42 @@ async fn an_opaque_token_has_one_spelling() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_nobody_s_is_asked_for_once_in_a_while_and_never_for_long() {
+    let house = House::open().await;
+    let ada = user(1);
+    let talk = session(1, &ada);
+    let before = house.store.asked();
+    for _ in 0..5 {
+        assert_eq!(house.refused(OPAQUE).await, Some(Refusal::TokenRevoked));
+    }
+    assert_eq!(house.store.asked(), before + 1);
+    // It is made meanwhile, which no chance would bring about: it is good within two seconds all the same.
+    let hash = hash_of(OPAQUE).unwrap();
+    house.store.put_token(7, hash, (&talk, &ada));
+    house.clock.set(NOW + 2);
+    assert_eq!(house.refused(OPAQUE).await, None);
+}
+
+#[tokio::test]
+async fn those_who_make_tokens_up_wait_for_each_other_and_not_without_end() {
+    let house = House::open().await;
+    let token = |at: u32| format!("{at:08x}{}", &OPAQUE[8..]);
+    let asked = (0..2000).map(|at| {
+        let (house, token) = (&house, token(at));
+        async move { house.refused(&token).await }
+    });
+    let refused = futures_util::future::join_all(asked).await;
+    let busy = |it: &&Option<Refusal>| **it == Some(Refusal::StoreUnavailable);
+    let turned_away = refused.iter().filter(busy).count();
+    assert_eq!(turned_away, 2000 - 8 - 1000);
+    let told = refused.iter().filter(|it| !busy(it));
+    assert!(
+        told.into_iter()
+            .all(|it| *it == Some(Refusal::TokenRevoked))
+    );
+}
+
+#[tokio::test]
 async fn without_the_store_what_is_known_goes_on_and_nothing_else_comes_in() {
     let house = House::open().await;
     let ada = user(1);

@@ -23,6 +23,8 @@ const HOT: &[&str] = &[
     sql::END_SESSION,
     sql::END_SESSIONS_OF,
     sql::END_OTHER_SESSIONS,
+    sql::END_LOG_INS_OF,
+    sql::END_OTHER_LOG_INS,
     sql::TOUCH_SESSION,
     sql::ADD_TOKEN,
     sql::TOKEN_OWNER,
@@ -52,6 +54,9 @@ const WARM: &[&str] = &[
     sql::OLD_CODES,
     sql::PRUNE_CODE,
 ];
+
+/// What sorts the rows of one user.
+const SORTED: &[&str] = &[sql::END_SURPLUS_SESSIONS, sql::REVOKE_SURPLUS_TOKENS];
 
 /// What goes through all rows, or the few keys that there are.
 const COLD: &[&str] = &[
@@ -101,10 +106,21 @@ fn no_call_of_a_request_scans_or_sorts() {
 }
 
 #[test]
+fn what_is_sorted_is_one_user_s() {
+    let folder = Folder::new();
+    let database = database(&folder);
+    for sql in SORTED {
+        for step in plan(&database, sql) {
+            assert!(!step.starts_with("SCAN"), "{sql}\n{step}");
+        }
+    }
+}
+
+#[test]
 fn parameters_are_numbered_as_they_come() {
     let folder = Folder::new();
     let database = database(&folder);
-    for sql in HOT.iter().chain(WARM).chain(COLD) {
+    for sql in HOT.iter().chain(WARM).chain(SORTED).chain(COLD) {
         let statement = database.prepare(sql).unwrap();
         for at in 1..=statement.parameter_count() {
             let wanted = format!("${at}");

@@ -260,3 +260,62 @@ pub(super) async fn a_panic_in_a_change_harms_nobody_else(place: Place) {
     let changed = place.store.change_session(session.id, change).await;
     assert_eq!(changed.unwrap().unwrap().refresh_counter, 1);
 }
+
+pub(super) async fn log_ins_end_together_and_conversations_stay(place: Place) {
+    let (user, talk) = place.caller().await;
+    let (_, strange) = place.caller().await;
+    let mut log_ins = Vec::new();
+    for api in [Api::App, Api::Token, Api::Supabase] {
+        log_ins.push(place.session(&user, api).await.id);
+    }
+    let store = &place.store;
+    let end = async |which| {
+        let mut ended = store.end_sessions(which, 10).await.unwrap();
+        ended.sort_unstable();
+        ended
+    };
+    let mut others = log_ins[1..].to_vec();
+    others.sort_unstable();
+    assert_eq!(
+        end(Sessions::OtherLogIns(user.id, log_ins[0])).await,
+        others
+    );
+    assert_eq!(end(Sessions::LogIns(user.id)).await, [log_ins[0]]);
+    assert_eq!(end(Sessions::LogIns(user.id)).await, []);
+    for id in [talk.id, strange.id] {
+        let (stays, _) = store.session(id).await.unwrap().unwrap();
+        assert_eq!(stays.ended_at, None);
+    }
+}
+
+pub(super) async fn sessions_beyond_so_many_end(place: Place) {
+    let user = place.user().await;
+    let (_, strange) = place.caller().await;
+    let store = &place.store;
+    let mut sessions = Vec::new();
+    for (api, used) in [
+        (Api::App, 5000),
+        (Api::Session, 3000),
+        (Api::Token, 4000),
+        (Api::App, 3000),
+    ] {
+        let session = place.session(&user, api).await.id;
+        store.touch_sessions(vec![(session, used)]).await.unwrap();
+        sessions.push(session);
+    }
+    let end = async |most| {
+        let which = Sessions::Surplus(user.id, most);
+        store.end_sessions(which, 10).await.unwrap()
+    };
+    assert_eq!(end(4).await, []);
+    // Of two that were last used at once, the older goes.
+    assert_eq!(end(3).await, [sessions[1]]);
+    assert_eq!(end(3).await, []);
+    let mut ended = end(1).await;
+    ended.sort_unstable();
+    let mut expected = [sessions[2], sessions[3]];
+    expected.sort_unstable();
+    assert_eq!(ended, expected);
+    let (strange, _) = store.session(strange.id).await.unwrap().unwrap();
+    assert_eq!(strange.ended_at, None);
+}

@@ -78,3 +78,23 @@ pub(super) async fn a_deleted_session_takes_its_tokens_with_it(place: Place) {
     delete.await.unwrap();
     assert_eq!(place.store.token_owner(secret).await.unwrap(), None);
 }
+
+pub(super) async fn tokens_beyond_so_many_are_revoked(place: Place) {
+    let (user, first) = place.caller().await;
+    let second = place.session(&user, Api::Session).await;
+    let (_, strange) = place.caller().await;
+    let store = &place.store;
+    let mut numbers = Vec::new();
+    for session in [first.id, second.id, strange.id, first.id] {
+        let token = store.add_token(session, hash(), 1).await.unwrap();
+        numbers.push(token.unwrap().number);
+    }
+    let revoke = async |most| {
+        let which = Tokens::Surplus(user.id, most);
+        store.revoke_tokens(which).await.unwrap()
+    };
+    assert!(revoke(3).await.is_empty());
+    assert_eq!(revoke(2).await, [numbers[0]]);
+    assert!(revoke(2).await.is_empty());
+    assert_eq!(revoke(1).await, [numbers[1]]);
+}
