@@ -5,7 +5,8 @@
 //! 3. `Sources::take` — the credential, taken out (`request/credential.rs`); two: 400
 //! 4. `Verifier::identify` — who calls (`identity/`)
 //! 5. `Policy::decide` — a `Permit`, else 401, 403 (`policy.rs`)
-//! 6. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
+//! 6. `Jobs::admit` — whose job it is that the request names (`jobs/`), else 404
+//! 7. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
 //!    `Face::serve` — the gateway's own answer (`faces/`)
 //!
 //! and one journal entry in the end (`journal.rs`). Holds no rule of its own.
@@ -34,6 +35,9 @@ use crate::identity::cache::LocalTokens;
 use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
 use crate::identity::{Caller, Identity};
+use crate::jobs::Jobs;
+use crate::jobs::named::Naming;
+use crate::jobs::watch::Watch;
 use crate::journal::Journal;
 use crate::observe::access::{Sink, Switches};
 use crate::observe::request_id::RequestId;
@@ -292,6 +296,10 @@ impl Gate {
         let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
+        let watch = match &route.jobs {
+            None => None,
+            Some(jobs) => self.guard(jobs, &permit, passing, journal).await?,
+        };
         let carriage = match &route.target {
             Target::Upstream(carriage) => carriage,
             Target::Face(face) => {
@@ -317,8 +325,35 @@ impl Gate {
             body: std::mem::take(&mut passing.body),
             downstream: &mut passing.downstream,
             line: conn.desk.line(),
+            watch,
         };
         carriage.carry(exchange, journal).await
+    }
+
+    /// Whose the job is that the request names, where its route asks.
+    async fn guard(
+        &self,
+        jobs: &Jobs,
+        permit: &Permit,
+        passing: &mut Passing<'_>,
+        journal: &mut Journal,
+    ) -> Result<Option<Watch>, Refusal> {
+        if passing.head.preflight().is_some() {
+            // It asks for leave to ask: its answer has nothing of anybody's in it.
+            return Ok(None);
+        }
+        let note = journal.job.insert(Rc::default());
+        let params = &passing.found.params;
+        let mut naming = Naming {
+            method: passing.head.method(),
+            headers: &passing.parts.headers,
+            query: passing.parts.uri.query(),
+            params: &|name| params.get(name),
+            body: &mut passing.body,
+            body_timeout: self.config.server.body_timeout,
+            note: Rc::clone(note),
+        };
+        jobs.admit(permit, &mut naming).await
     }
 
     /// Who calls: by a verified token, by a bad one, or by none.

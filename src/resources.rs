@@ -16,6 +16,7 @@ use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::sessions::OwnSessions;
 use crate::identity::sightings::Sightings;
+use crate::jobs::keeper::Keeper;
 use crate::journal::Book;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
@@ -44,6 +45,8 @@ pub struct Resources {
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
     pub accounts: Option<Arc<Accounts>>,
+    /// Who keeps jobs; `None`: nobody does, or it is not opened.
+    pub jobs: Option<Arc<Keeper>>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Access and audit lines.
@@ -65,6 +68,7 @@ impl Resources {
             sightings,
             own: None,
             accounts: None,
+            jobs: None,
             upstreams: Upstreams::default(),
             jwks,
             metrics: Metrics::new(config.server.workers),
@@ -84,6 +88,7 @@ impl Resources {
             sightings: Sightings::new(),
             own: None,
             accounts: None,
+            jobs: None,
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),
             metrics: Metrics::new(1),

@@ -12,8 +12,8 @@ use super::source::Tree;
 use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
-    Tokens, accounts, apis, assertion, headers, issuer, own, pattern, redis, route, secrets, store,
-    trial, upstream,
+    Tokens, accounts, apis, assertion, headers, issuer, jobs, own, pattern, redis, route, secrets,
+    store, trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -65,6 +65,9 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
+    let jobs = jobs::jobs(top.table("jobs"));
+    let keeps = routes.iter().any(super::Route::knows_jobs);
+    let store = store.or_else(|| keeps.then(|| Store::beside(top.report)));
     let mut own = apis::routes(&top, &common);
     own.extend(own::routes(&top, &common));
     let known: Vec<&str> = routes
@@ -83,6 +86,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         assertion,
         tokens,
         store,
+        jobs,
         redis,
         accounts,
         issuers: issuers.into_values(),

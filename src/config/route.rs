@@ -12,7 +12,7 @@ use super::units::{self, Wrong};
 use super::{
     Auth, ClaimPath, Condition, ConditionTest, Credentials, Enrich, Errors, HostHeader,
     IdentityHeaders, Issuer, OnDisconnect, OnInvalid, PathPattern, Route, Source, Sse, SseReject,
-    Target, Upstream, Websocket, WebsocketReject, headers, pattern,
+    Target, Upstream, Websocket, WebsocketReject, headers, jobs, pattern,
 };
 
 /// What a route takes from the rest of the file.
@@ -123,6 +123,13 @@ pub(super) fn common(
         ("upstream", HostHeader::Upstream),
     ];
     let first_byte_timeout = table.duration("first_byte_timeout");
+    let auth = table.choice("auth", &auths).unwrap_or(Auth::Required);
+    let around = jobs::Around {
+        path: &path,
+        upstream: upstream.map(|upstream| &upstream.name),
+        public: auth == Auth::Public,
+    };
+    let (captures, guards) = jobs::of_route(table, &around);
     Route {
         name: Arc::from(name),
         line: table.line,
@@ -130,7 +137,7 @@ pub(super) fn common(
         path,
         methods: methods(table),
         target,
-        auth: table.choice("auth", &auths).unwrap_or(Auth::Required),
+        auth,
         on_invalid: table
             .choice("on_invalid", &on_invalids)
             .unwrap_or(OnInvalid::Guest),
@@ -166,6 +173,8 @@ pub(super) fn common(
         headers: headers::rules(table.table("headers"), common.identity),
         sse: sse(table.table("sse")),
         websocket: websocket(table.table("websocket")),
+        captures,
+        guards,
     }
 }
 
