@@ -114,6 +114,7 @@ def configuration(port, upstream, *, auth="public", route_count=1, workers=1, ac
         f'[server]\nlisten = ["127.0.0.1:{port}"]\nworkers = {workers}\nwatch = false\n'
         f'[admin]\nlisten = "127.0.0.1:{free_port()}"\n'
         f'[log]\nlevel = "error"\naccess = {str(access).lower()}\naudit = false\n'
+        '[[limits.class]]\nname = "all"\nrate = 1000000\ndaily = 1000000000\nstreams = 1000000\n'
         f"{issuer if auth != 'public' else ''}"
         f'[[upstream]]\nname = "app"\nendpoints = ["http://127.0.0.1:{upstream}"]\npool_max_idle = 512\n'
         f"{routes(route_count, auth)}"

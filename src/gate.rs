@@ -5,7 +5,7 @@
 //! 3. `Sources::take` — the credential, taken out (`request/credential.rs`); two: 400
 //! 4. `Verifier::identify` — who calls (`identity/`)
 //! 5. `Policy::decide` — a `Permit`, else 401, 403 (`policy.rs`)
-//! 6. `Jobs::admit` — whose job it is that the request names (`jobs/`), else 404
+//! 6. `Admission::admit` — rate, quota and streams (`limits/`), else 429; not for the gateway's own answers
 //! 7. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
 //!    `Face::serve` — the gateway's own answer (`faces/`)
 //!
@@ -35,10 +35,8 @@ use crate::identity::cache::LocalTokens;
 use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
 use crate::identity::{Caller, Identity};
-use crate::jobs::Jobs;
-use crate::jobs::named::Naming;
-use crate::jobs::watch::Watch;
 use crate::journal::Journal;
+use crate::limits::{Admission, Ask, Limits};
 use crate::observe::access::{Sink, Switches};
 use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
@@ -62,6 +60,7 @@ pub struct Gate {
     /// Every place that any route looks for a credential in: what must be removed on all of them.
     everywhere: Sources,
     verifier: Verifier,
+    limits: Limits,
     sink: Sink,
 }
 
@@ -88,7 +87,7 @@ impl Conn {
 }
 
 /// What is left of a request when its head has been read.
-struct Passing<'r> {
+struct Passing<'r, 'l> {
     head: &'r Head,
     found: &'r Match<'r>,
     parts: Parts,
@@ -97,6 +96,7 @@ struct Passing<'r> {
     offered_bearer: bool,
     /// The token stood in the URL: the answer must stay out of caches, the URL out of `Referer`.
     token_in_query: bool,
+    admission: Admission<'l>,
 }
 
 impl Gate {
@@ -126,7 +126,9 @@ impl Gate {
             .map(|route| Route::build(route, &materials).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(|error| blame.one(&error))?;
+        let (meters, clock) = (&resources.meters, resources.clock.clone());
         Ok(Self {
+            limits: Limits::build(&config.limits, meters, clock, &resources.metrics),
             head_rules: HeadRules::build(&config.server),
             everywhere: Sources::build(config.every_source()),
             sink: resources.sink.with(switches(&config.log)),
@@ -176,6 +178,11 @@ impl Gate {
     /// Rung 4: who verifies it.
     pub fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    /// Rung 6: how much may be asked.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Every upstream that a route leads to, once.
@@ -232,19 +239,23 @@ impl Gate {
             downstream,
             offered_bearer: false,
             token_in_query: false,
+            admission: self.limits.admission(route.limits.as_ref()),
         };
         let mut waiting = journal.waiting(&head);
         let passed = self.pass(conn, &mut passing, waiting.journal()).await;
         waiting.over();
         let token_in_query = passing.token_in_query;
+        let admission = passing.admission;
         match passed {
             Ok(Carried::Answer(mut response)) => {
+                admission.tell(response.status(), response.headers_mut());
                 if token_in_query {
                     headers::hide_query_token(response.headers_mut());
                 }
                 journal.tell_with(Some(head), response)
             }
-            Ok(Carried::Tunnel(response, tunnel)) => {
+            Ok(Carried::Tunnel(mut response, tunnel)) => {
+                admission.tell(response.status(), response.headers_mut());
                 journal.settle(Some(head), response.status());
                 let place = conn.desk.enter_tunnel();
                 tokio::task::spawn_local(tunnel.run(journal, place));
@@ -256,8 +267,10 @@ impl Gate {
                     headers: &passing.parts.headers,
                     offered_bearer: passing.offered_bearer,
                     downstream: passing.downstream,
+                    retry_after: admission.retry_after(),
                 };
                 let mut response = route.refuse(refusal, head, refused, journal);
+                admission.tell(response.status(), response.headers_mut());
                 if token_in_query {
                     headers::hide_query_token(response.headers_mut());
                 }
@@ -279,7 +292,7 @@ impl Gate {
     async fn pass(
         &self,
         conn: &Conn,
-        passing: &mut Passing<'_>,
+        passing: &mut Passing<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let Passing { head, found, .. } = *passing;
@@ -296,10 +309,6 @@ impl Gate {
         let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
-        let watch = match &route.jobs {
-            None => None,
-            Some(jobs) => self.guard(jobs, &permit, passing, journal).await?,
-        };
         let carriage = match &route.target {
             Target::Upstream(carriage) => carriage,
             Target::Face(face) => {
@@ -315,6 +324,11 @@ impl Gate {
                 return face.serve(call).await.map(Carried::Answer);
             }
         };
+        passing.admission.admit(Ask {
+            permit: &permit,
+            head,
+            at: journal.began(),
+        })?;
         let exchange = Exchange {
             head,
             forwarding: &conn.forwarding,
@@ -324,36 +338,10 @@ impl Gate {
             parts: &mut passing.parts,
             body: std::mem::take(&mut passing.body),
             downstream: &mut passing.downstream,
+            admission: &mut passing.admission,
             line: conn.desk.line(),
-            watch,
         };
         carriage.carry(exchange, journal).await
-    }
-
-    /// Whose the job is that the request names, where its route asks.
-    async fn guard(
-        &self,
-        jobs: &Jobs,
-        permit: &Permit,
-        passing: &mut Passing<'_>,
-        journal: &mut Journal,
-    ) -> Result<Option<Watch>, Refusal> {
-        if passing.head.preflight().is_some() {
-            // It asks for leave to ask: its answer has nothing of anybody's in it.
-            return Ok(None);
-        }
-        let note = journal.job.insert(Rc::default());
-        let params = &passing.found.params;
-        let mut naming = Naming {
-            method: passing.head.method(),
-            headers: &passing.parts.headers,
-            query: passing.parts.uri.query(),
-            params: &|name| params.get(name),
-            body: &mut passing.body,
-            body_timeout: self.config.server.body_timeout,
-            note: Rc::clone(note),
-        };
-        jobs.admit(permit, &mut naming).await
     }
 
     /// Who calls: by a verified token, by a bad one, or by none.

@@ -151,7 +151,7 @@ fn is_own_origin(origin: &HeaderValue, head: &Head) -> bool {
 }
 
 /// Whether a condition holds of verified claims. A claim that is not there, or null, is equal to nothing.
-fn holds(condition: &Condition, identity: &Identity) -> bool {
+pub fn holds(condition: &Condition, identity: &Identity) -> bool {
     let claim = condition
         .claim
         .find(&identity.claims)

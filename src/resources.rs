@@ -16,8 +16,8 @@ use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::sessions::OwnSessions;
 use crate::identity::sightings::Sightings;
-use crate::jobs::keeper::Keeper;
 use crate::journal::Book;
+use crate::limits::meters::Meters;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
@@ -31,6 +31,8 @@ pub struct Resources {
     pub clock: Clock,
     /// Live streams.
     pub streams: Arc<Streams>,
+    /// What callers have asked.
+    pub meters: Arc<Meters>,
     /// Upstreams, with their health.
     pub upstreams: Upstreams,
     /// Fetched keys.
@@ -45,8 +47,6 @@ pub struct Resources {
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
     pub accounts: Option<Arc<Accounts>>,
-    /// Who keeps jobs; `None`: nobody does, or it is not opened.
-    pub jobs: Option<Arc<Keeper>>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Access and audit lines.
@@ -68,7 +68,7 @@ impl Resources {
             sightings,
             own: None,
             accounts: None,
-            jobs: None,
+            meters: Arc::default(),
             upstreams: Upstreams::default(),
             jwks,
             metrics: Metrics::new(config.server.workers),
@@ -88,7 +88,7 @@ impl Resources {
             sightings: Sightings::new(),
             own: None,
             accounts: None,
-            jobs: None,
+            meters: Arc::default(),
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),
             metrics: Metrics::new(1),

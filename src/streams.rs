@@ -20,7 +20,7 @@ pub use self::doubts::Doubtful;
 use self::doubts::Doubts;
 use self::index::{Index, Mark, Marks};
 pub use self::listing::{Filter, Shown};
-pub use self::membership::{Left, Membership, Told};
+pub use self::membership::{Left, Membership, Remote, Told};
 use self::newest::{Newest, Novelty, is_same_session};
 use self::slot::{Fate, Slot};
 use crate::clock::{Clock, UnixSeconds};
@@ -70,6 +70,8 @@ pub enum End {
     Expired,
     /// The caller may no longer do this: revoked, or a reload changed the policy.
     Revoked,
+    /// The caller has opened another, and may have no more.
+    StreamsExceeded,
     /// The gateway is shutting down.
     Draining,
 }
@@ -167,6 +169,7 @@ impl End {
         match self {
             Self::Expired => Refusal::AuthExpired,
             Self::Revoked => Refusal::AuthRevoked,
+            Self::StreamsExceeded => Refusal::StreamsExceeded,
             Self::Draining => Refusal::Draining,
         }
     }

@@ -53,6 +53,7 @@ fn configuration(port: u16) -> String {
     format!(
         "[[issuer]]\nname = \"test\"\niss = \"https://issuer.test\"\naudience = []\n\
          algorithms = [\"HS256\"]\nsecret = \"{SECRET}\"\n\
+         [[limits.class]]\nname = \"permanent\"\nrate = 1000000\ndaily = 1000000\n\
          [[upstream]]\nname = \"app\"\nendpoints = [\"http://127.0.0.1:{port}\"]\n\
          [[route]]\nname = \"all\"\npath = \"/{{*rest}}\"\nupstream = \"app\"\nauth = \"required\"\n"
     )

@@ -10,6 +10,7 @@ use http::{HeaderMap, Request};
 
 use crate::clock::Clock;
 use crate::gate::Gate;
+use crate::policy::Permit;
 use crate::rehearsal::Rehearsal;
 use crate::request::peer::Peer;
 use crate::resources::Resources;
@@ -48,7 +49,7 @@ pub fn run(args: Explain) -> anyhow::Result<ExitCode> {
         secure: args.tls,
     };
     let rehearsal = Rehearsal::of(&gate, request(&args)?, peer, None);
-    print(&rehearsal);
+    print(&gate, &rehearsal);
     Ok(ExitCode::from(if rehearsal.decision.is_ok() {
         0
     } else {
@@ -85,7 +86,7 @@ fn request(args: &Explain) -> anyhow::Result<Request<()>> {
     request.body(()).context("the request cannot be read")
 }
 
-fn print(rehearsal: &Rehearsal<'_>) {
+fn print(gate: &Gate, rehearsal: &Rehearsal<'_>) {
     match &rehearsal.head {
         None => println!("head        refused"),
         Some(head) => println!(
@@ -130,6 +131,7 @@ fn print(rehearsal: &Rehearsal<'_>) {
         ),
         Ok(permit) => {
             println!("decision    passes as {:?}", permit.status());
+            println!("limits      {}", limits(gate, rehearsal, permit));
             if rehearsal.target.is_empty() {
                 println!("answer      by the gateway itself");
             } else {
@@ -137,6 +139,18 @@ fn print(rehearsal: &Rehearsal<'_>) {
                 print_headers(&rehearsal.sent);
             }
         }
+    }
+}
+
+/// Its class and what counts for it; not what was asked before.
+fn limits(gate: &Gate, rehearsal: &Rehearsal<'_>, permit: &Permit) -> String {
+    let rules = rehearsal.route.as_ref();
+    let Some(rules) = rules.and_then(|(route, _)| route.limits.as_ref()) else {
+        return "none: not counted here".to_owned();
+    };
+    match gate.limits().terms(rules, permit.caller()) {
+        None => "none: no class takes this caller".to_owned(),
+        Some(terms) => terms.to_string(),
     }
 }
 

@@ -12,8 +12,8 @@ use super::source::Tree;
 use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
-    Tokens, accounts, apis, assertion, headers, issuer, jobs, own, pattern, redis, route, secrets,
-    store, trial, upstream,
+    Tokens, accounts, apis, assertion, headers, issuer, limits, own, pattern, redis, route,
+    secrets, store, trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
@@ -48,6 +48,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let (assertion, assertion_header) = assertion::assertion(top.table("assertion"));
     let identity = top.table("identity");
     let identity = headers::identity(identity, (&sources, assertion_header), &issuers);
+    let limits = limits::limits(top.table("limits"), &issuers, redis.is_some());
     let upstreams = upstream::upstreams(&mut top);
     let signers = own::Signers {
         assertion: assertion.as_ref(),
@@ -65,9 +66,6 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
-    let jobs = jobs::jobs(top.table("jobs"));
-    let keeps = routes.iter().any(super::Route::knows_jobs);
-    let store = store.or_else(|| keeps.then(|| Store::beside(top.report)));
     let mut own = apis::routes(&top, &common);
     own.extend(own::routes(&top, &common));
     let known: Vec<&str> = routes
@@ -85,8 +83,8 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         identity,
         assertion,
         tokens,
+        limits,
         store,
-        jobs,
         redis,
         accounts,
         issuers: issuers.into_values(),

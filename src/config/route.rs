@@ -11,8 +11,8 @@ use super::raw::Table;
 use super::units::{self, Wrong};
 use super::{
     Auth, ClaimPath, Condition, ConditionTest, Credentials, Enrich, Errors, HostHeader,
-    IdentityHeaders, Issuer, OnDisconnect, OnInvalid, PathPattern, Route, Source, Sse, SseReject,
-    Target, Upstream, Websocket, WebsocketReject, headers, jobs, pattern,
+    IdentityHeaders, Issuer, OnDisconnect, OnInvalid, PathPattern, Route, RouteLimits, Source, Sse,
+    SseReject, Target, Upstream, Websocket, WebsocketReject, headers, limits, pattern,
 };
 
 /// What a route takes from the rest of the file.
@@ -124,12 +124,10 @@ pub(super) fn common(
     ];
     let first_byte_timeout = table.duration("first_byte_timeout");
     let auth = table.choice("auth", &auths).unwrap_or(Auth::Required);
-    let around = jobs::Around {
-        path: &path,
-        upstream: upstream.map(|upstream| &upstream.name),
-        public: auth == Auth::Public,
+    let limits = match target {
+        Target::Upstream(_) => limits::route(table.table("limits"), auth),
+        Target::Own(_) | Target::Api(_) => RouteLimits::off(),
     };
-    let (captures, guards) = jobs::of_route(table, &around);
     Route {
         name: Arc::from(name),
         line: table.line,
@@ -173,8 +171,7 @@ pub(super) fn common(
         headers: headers::rules(table.table("headers"), common.identity),
         sse: sse(table.table("sse")),
         websocket: websocket(table.table("websocket")),
-        captures,
-        guards,
+        limits,
     }
 }
 
@@ -248,8 +245,7 @@ fn makes_sense(table: &Table<'_>, common: &Common<'_>, route: &Route) {
             .is_none_or(|accepted| accepted.contains(&at));
         !accepted || issuer.trust_user_metadata
     });
-    let written_by_users = |condition: &Condition| condition.claim.is_user_metadata();
-    if !trusting && route.require.iter().any(written_by_users) {
+    if !trusting && rests_on_user_metadata(&route.require) {
         table.problem(
             "require",
             "`require` rests on user_metadata, which users can write themselves",
@@ -258,7 +254,14 @@ fn makes_sense(table: &Table<'_>, common: &Common<'_>, route: &Route) {
     }
 }
 
-fn conditions(table: &mut Table<'_>) -> Vec<Condition> {
+/// Whether users of some issuers could meet a condition by what they write themselves.
+pub(super) fn rests_on_user_metadata(require: &[Condition]) -> bool {
+    let written_by_users = |condition: &Condition| condition.claim.is_user_metadata();
+    require.iter().any(written_by_users)
+}
+
+/// Reads `require`, of a route or of a class of limits.
+pub(super) fn conditions(table: &mut Table<'_>) -> Vec<Condition> {
     table
         .tables("require")
         .into_iter()

@@ -47,6 +47,7 @@ impl Issuer {
             assertions: Assertions::default(),
             standing: None,
             last_use: LastUse::default(),
+            remembered: Default::default(),
             claims,
         })
     }

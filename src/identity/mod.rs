@@ -27,7 +27,8 @@ pub mod validity;
 pub mod vault;
 pub mod verifier;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 
@@ -70,6 +71,21 @@ pub struct Identity {
     pub standing: Option<Standing>,
     /// When its session was last noted as used.
     pub last_use: LastUse,
+    /// What a later rung keeps with it.
+    pub remembered: Remembered,
+}
+
+/// What a later rung found out about a caller, so that it need not find it again for each request. As old as the
+/// identity: no configuration sees what another one left here.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Remembered {
+    /// What is kept, made now where there is nothing; `None` where it is of another type.
+    pub fn get_or_init<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
+        let kept = self.0.get_or_init(|| make());
+        (**kept).downcast_ref()
+    }
 }
 
 impl Identity {

@@ -98,6 +98,7 @@ pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
         assertions: Assertions::default(),
         standing: None,
         last_use: LastUse::default(),
+        remembered: Default::default(),
     }
 }
 

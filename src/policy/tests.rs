@@ -68,6 +68,7 @@ fn known(roles: &[&str], claims: Value) -> Caller {
         assertions: Default::default(),
         standing: None,
         last_use: Default::default(),
+        remembered: Default::default(),
     }))
 }
 

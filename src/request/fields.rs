@@ -103,6 +103,11 @@ impl<'a> Lines<'a> {
         self.0.iter().flatten().any(|value| test(value))
     }
 
+    /// Whether there is one, and the test holds of each.
+    pub(super) fn is_all(&self, test: impl Fn(&HeaderValue) -> bool) -> bool {
+        self.0[0].is_some() && self.0.iter().flatten().all(|value| test(value))
+    }
+
     pub(super) fn first(&self) -> Option<&'a HeaderValue> {
         self.0[0]
     }

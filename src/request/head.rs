@@ -65,6 +65,7 @@ pub struct Head {
     origin: OriginHeader,
     preflight: Option<Method>,
     event_stream: bool,
+    nothing_but_events: bool,
     languages: Option<HeaderValue>,
 }
 
@@ -110,6 +111,7 @@ impl Head {
             preflight: fields.preflight(&method),
             origin: fields.origin.into(),
             event_stream: fields.accept.any(accepts_event_stream),
+            nothing_but_events: fields.accept.is_all(accepts_nothing_but_events),
             languages: fields.accept_language.first().cloned(),
             method,
             host,
@@ -203,6 +205,11 @@ impl Head {
     /// Whether `Accept` names `text/event-stream`: what an `EventSource` sends.
     pub fn accepts_event_stream(&self) -> bool {
         self.event_stream
+    }
+
+    /// Whether it accepts an event stream and nothing else, as an `EventSource` does.
+    pub fn accepts_nothing_but_events(&self) -> bool {
+        self.nothing_but_events
     }
 
     /// The one of our languages that `Accept-Language` likes best; `None` if it names none of them.
@@ -348,14 +355,22 @@ fn read_target(uri: &Uri) -> Result<PathAndQuery, Refusal> {
 }
 
 fn accepts_event_stream(accept: &HeaderValue) -> bool {
+    media_ranges(accept).any(is_event_stream)
+}
+
+fn accepts_nothing_but_events(accept: &HeaderValue) -> bool {
+    media_ranges(accept).all(is_event_stream)
+}
+
+fn media_ranges(accept: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     let ranges = accept.as_bytes().split(|&byte| byte == b',');
-    ranges
-        .filter_map(|range| range.split(|&byte| byte == b';').next())
-        .any(|range| {
-            range
-                .trim_ascii()
-                .eq_ignore_ascii_case(b"text/event-stream")
-        })
+    ranges.filter_map(|range| range.split(|&byte| byte == b';').next())
+}
+
+fn is_event_stream(range: &[u8]) -> bool {
+    range
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"text/event-stream")
 }
 
 fn best_language(accepted: &HeaderValue) -> Option<Language> {

@@ -3,6 +3,7 @@
 pub mod router;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use http::{HeaderMap, Response};
@@ -19,8 +20,8 @@ use crate::forward::sse;
 use crate::forward::websocket::handshake::{self, Offer};
 use crate::forward::websocket::switch;
 use crate::identity::assertion::Seal;
-use crate::jobs::Jobs;
 use crate::journal::Journal;
+use crate::limits::class::Rules;
 use crate::observe::metrics::RouteId;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -37,6 +38,8 @@ pub struct Route {
     pub id: RouteId,
     /// What it demands of a caller.
     pub policy: Policy,
+    /// How much may be asked of it; `None`: as much as anybody likes.
+    pub limits: Option<Rules>,
     /// Where it leads.
     pub target: Target,
     sources: Sources,
@@ -46,8 +49,6 @@ pub struct Route {
     errors: Errors,
     sse: config::Sse,
     websocket: config::Websocket,
-    /// What it has to do with jobs; `None`: nothing.
-    pub jobs: Option<Box<Jobs>>,
 }
 
 /// Where a route leads.
@@ -78,6 +79,8 @@ pub struct Refused<'r> {
     pub offered_bearer: bool,
     /// The connection, if it can become a WebSocket.
     pub downstream: Option<Downstream>,
+    /// Seconds after which it may be asked again, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Target {
@@ -130,6 +133,7 @@ impl Route {
             name: Arc::clone(&route.name),
             id: resources.metrics.route(&route.name),
             policy: Policy::build(route),
+            limits: Rules::build(route, &materials.config.limits),
             target: Target::build(route, materials)?,
             sources: Sources::build(&route.sources),
             credentials: route.credentials,
@@ -138,7 +142,6 @@ impl Route {
             errors: route.errors,
             sse: route.sse.clone(),
             websocket: route.websocket.clone(),
-            jobs: Jobs::build(route, &materials.config.jobs, resources.jobs.as_ref()),
         })
     }
 
@@ -233,7 +236,9 @@ impl Route {
         }
         if readable && head.accepts_event_stream() && self.sse.on_reject == SseReject::Event {
             let body = style::body_text(refusal, &wanted);
-            let response = sse::auth_error_response(refusal, body.as_bytes(), &self.sse);
+            let retry = refused.retry_after.map(Duration::from_secs);
+            let retry = retry.unwrap_or(self.sse.reject_retry);
+            let response = sse::auth_error_response(refusal, body.as_bytes(), retry);
             return journal.tell_with(Some(head), response);
         }
         let response = style::render(refusal, &wanted);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -42,6 +42,25 @@ pub struct Left {
     pub permit: Permit,
     /// What it was told; `None`: it left by itself.
     pub end: Option<End>,
+}
+
+/// Tells one stream to end; keeps it from nothing.
+#[derive(Clone)]
+pub struct Remote(Weak<Slot>);
+
+impl Remote {
+    /// Tells it, if it still lives.
+    pub fn end(&self, end: End) {
+        if let Some(slot) = self.0.upgrade() {
+            slot.apply(Verdict::End(end));
+        }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Remote").finish_non_exhaustive()
+    }
 }
 
 type Farewell = dyn FnOnce(Left) + Send;
@@ -125,6 +144,11 @@ impl Membership {
     /// Who was let in, by the newest token that is known of.
     pub fn permit(&self) -> Permit {
         self.slot.permit()
+    }
+
+    /// What ends it from elsewhere.
+    pub fn remote(&self) -> Remote {
+        Remote(Arc::downgrade(&self.slot))
     }
 
     /// Calls `farewell` once the stream has left.

@@ -36,6 +36,7 @@ pub(crate) fn known(ends_at: UnixSeconds) -> Member {
         assertions: Default::default(),
         standing: None,
         last_use: Default::default(),
+        remembered: Default::default(),
     };
     member("r", Caller::Known(Arc::new(identity)))
 }

@@ -21,6 +21,7 @@ mod leaving;
 mod lifecycle;
 mod limits;
 mod own;
+mod rates;
 mod switching;
 mod telling;
 mod upstreams;

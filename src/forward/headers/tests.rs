@@ -45,6 +45,7 @@ fn known() -> Caller {
         assertions: Default::default(),
         standing: None,
         last_use: Default::default(),
+        remembered: Default::default(),
     }))
 }
 

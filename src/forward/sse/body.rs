@@ -251,6 +251,8 @@ impl EventStream {
         let mut out = match outcome {
             // Coming back soon with the same credential would help nobody.
             Outcome::Told(End::Expired | End::Revoked) => Vec::new(),
+            // Coming back soon would end the stream that took its place.
+            Outcome::Told(End::StreamsExceeded) => event::retry(settings.sse.reject_retry),
             _ => event::retry(settings.sse.retry),
         };
         let json = match outcome {

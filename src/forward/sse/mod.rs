@@ -1,6 +1,5 @@
 //! The carrier of server-sent events. Pure: `splitter.rs` finds where events end, `framer.rs` tells what
 //! may be sent, `enrich.rs` puts the caller's fields into their JSON, `event.rs` writes events of our own.
-//! `tap.rs` listens for jobs;
 //! `body.rs` is the stream itself, `encoded.rs` the one whose events nobody can follow.
 
 pub mod body;
@@ -9,7 +8,6 @@ pub mod enrich;
 pub mod event;
 pub mod framer;
 pub mod splitter;
-pub mod tap;
 
 use std::time::Duration;
 
@@ -77,9 +75,9 @@ pub fn carry(
 }
 
 /// Answers a refused event stream in the one form that an `EventSource` can read: 200 and one
-/// `auth_error` event with `body`, the refusal's JSON; the long `retry:` keeps it from asking again soon.
-pub fn auth_error_response(refusal: Refusal, body: &[u8], sse: &config::Sse) -> Response<Body> {
-    let mut event = event::retry(sse.reject_retry);
+/// `auth_error` event with `body`, the refusal's JSON; a long `retry` keeps it from asking again soon.
+pub fn auth_error_response(refusal: Refusal, body: &[u8], retry: Duration) -> Response<Body> {
+    let mut event = event::retry(retry);
     event::write(&mut event, "auth_error", body);
     let mut response = Response::new(Body::full(Bytes::from(event)));
     let headers = response.headers_mut();

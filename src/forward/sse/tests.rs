@@ -504,7 +504,11 @@ fn the_content_type_makes_an_event_stream() {
 
 #[tokio::test]
 async fn a_refused_event_source_reads_why() {
-    let response = auth_error_response(Refusal::TokenExpired, br#"{"code":401}"#, &plain().sse);
+    let response = auth_error_response(
+        Refusal::TokenExpired,
+        br#"{"code":401}"#,
+        Duration::from_secs(3600),
+    );
     assert_eq!(response.status(), 200);
     assert!(is_event_stream(response.headers()));
     let body = response

@@ -59,7 +59,7 @@ enum Message {
 }
 
 /// What the first bytes of a frame are.
-pub(super) enum Header {
+enum Header {
     Partial,
     Whole { size: usize, payload: u64 },
     Impossible,
@@ -164,8 +164,7 @@ impl Default for Place {
     }
 }
 
-/// Reads the beginning of a frame.
-pub(super) fn parse_header(bytes: &[u8]) -> Header {
+fn parse_header(bytes: &[u8]) -> Header {
     let [_, second, rest @ ..] = bytes else {
         return Header::Partial;
     };
@@ -239,12 +238,12 @@ pub const FIN: u8 = 0x80;
 pub const MASK: u8 = 0x80;
 /// The opcode of a pong.
 pub const PONG: u8 = 0xa;
-pub(super) const OPCODE: u8 = 0xf;
-pub(super) const CONTROL: u8 = 0x8;
-pub(super) const TEXT: u8 = 0x1;
+const OPCODE: u8 = 0xf;
+const CONTROL: u8 = 0x8;
+const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
-pub(super) const LONGEST_HEADER: usize = 14;
+const LONGEST_HEADER: usize = 14;
 const LONGEST_CONTROL: usize = 125;
 
 #[cfg(test)]

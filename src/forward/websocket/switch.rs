@@ -11,10 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::body::Body;
 use crate::downstream::{Claim, Switched};
 use crate::forward::websocket::refuse;
-use crate::forward::websocket::tap::Tapped;
 use crate::forward::websocket::tunnel::{Plan, Side, tunnel};
-use crate::jobs::watch::Watch;
 use crate::journal::Journal;
+use crate::limits::Lease;
 use crate::request::upgrade::{Handshake, Upgrade};
 use crate::streams::Membership;
 use crate::wire::Wire;
@@ -29,8 +28,8 @@ pub struct Switch {
     pub membership: Membership,
     /// What the gateway adds; `None`: a protocol that it does not know, so nothing.
     pub plan: Option<Plan>,
-    /// Who listens to the upstream's messages for jobs.
-    pub watch: Option<Box<Watch>>,
+    /// Its place among its caller's streams, given back when it ends; `None`: any number may.
+    pub lease: Option<Lease>,
 }
 
 /// Writes the wish to switch into a request that goes upstream over HTTP/1.1.
@@ -101,7 +100,7 @@ impl Switch {
                 upstream,
                 membership,
                 plan,
-                watch,
+                lease,
             } = *self;
             let Some(client) = Box::pin(downstream.switched()).await else {
                 journal.ending().set(Some("handshake_failed"));
@@ -109,14 +108,15 @@ impl Switch {
             };
             let carried = match client {
                 Switched::Socket(io, early) => {
-                    listen(Side { io, early }, (upstream, watch), membership, plan)
+                    carry(Side { io, early }, upstream, membership, plan)
                 }
                 Switched::Stream(io) => {
                     let early = Bytes::new();
-                    listen(Side { io, early }, (upstream, watch), membership, plan)
+                    carry(Side { io, early }, upstream, membership, plan)
                 }
             };
             let carried = carried.await;
+            drop(lease);
             journal.tunnelled(carried.word, carried.from_client, carried.from_upstream);
             drop(place);
         }
@@ -129,31 +129,14 @@ struct Carry {
     from_upstream: u64,
 }
 
-/// Carries, and listens where somebody does.
-fn listen<C>(
+fn carry<C>(
     client: Side<C>,
-    (upstream, watch): (Side<Wire>, Option<Box<Watch>>),
-    membership: Membership,
-    plan: Option<Plan>,
-) -> Pin<Box<dyn Future<Output = Carry>>>
-where
-    C: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    match watch {
-        None => carry(client, upstream, membership, plan),
-        Some(watch) => carry(client, Tapped::listen(upstream, watch), membership, plan),
-    }
-}
-
-fn carry<C, U>(
-    client: Side<C>,
-    upstream: Side<U>,
+    upstream: Side<Wire>,
     mut membership: Membership,
     plan: Option<Plan>,
 ) -> Pin<Box<dyn Future<Output = Carry>>>
 where
     C: AsyncRead + AsyncWrite + Unpin + 'static,
-    U: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let Some(plan) = plan else {
         return Box::pin(async move {
@@ -179,10 +162,9 @@ where
 }
 
 /// Copies a protocol that the gateway does not know, both ways, until both sides have ended.
-async fn copy<C, U>(mut client: Side<C>, mut upstream: Side<U>) -> Carry
+async fn copy<C>(mut client: Side<C>, mut upstream: Side<Wire>) -> Carry
 where
     C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
 {
     let early = async {
         upstream.io.write_all(&client.early).await?;

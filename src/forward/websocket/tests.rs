@@ -78,6 +78,7 @@ pub fn quiet() -> Plan {
             notice: 0,
             language: Language::En,
         },
+        close_limited: 4429,
     }
 }
 

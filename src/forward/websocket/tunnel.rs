@@ -38,6 +38,8 @@ pub struct Plan {
     pub send_timeout: Duration,
     /// The close code when the caller's authority ends.
     pub close_unauthenticated: u16,
+    /// The close code where it must give way to another of the caller's.
+    pub close_limited: u16,
     /// The warning before it does.
     pub expiring: Expiring,
 }
@@ -170,6 +172,7 @@ where
                 Told::End(end) => {
                     let code = match end {
                         End::Expired | End::Revoked => self.plan.close_unauthenticated,
+                        End::StreamsExceeded => self.plan.close_limited,
                         End::Draining => DRAINING_CODE,
                     };
                     self.end(Outcome::Told(end), code);
@@ -328,6 +331,7 @@ impl Plan {
             ping_interval: websocket.ping_interval,
             idle_timeout: websocket.idle_timeout,
             close_unauthenticated: websocket.close_unauthenticated,
+            close_limited: websocket.close_limited,
             expiring,
         }
     }

@@ -94,6 +94,10 @@ impl Setup {
         }
         text.push_str(&self.server);
         text.push_str("[admin]\nlisten = \"127.0.0.1:0\"\n[log]\nformat = \"json\"\n");
+        // Most tests ask often and say nothing of limits.
+        if !self.rest.contains("[limits") {
+            text.push_str("[limits]\nenabled = false\n");
+        }
         text.push_str(&self.rest);
         text
     }

@@ -27,6 +27,9 @@ level = "debug"
 [tokens]
 leeway = "0s"
 
+[limits]
+enabled = false
+
 [accounts]
 issuer = "https://gateway.test/auth/v1"
 {accounts}

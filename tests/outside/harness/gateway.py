@@ -143,6 +143,9 @@ level = "debug"
 [tokens]
 leeway = "0s"
 
+[limits]
+enabled = false
+
 [[issuer]]
 name = "own"
 iss = "https://issuer.test/auth/v1"

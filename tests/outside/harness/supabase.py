@@ -34,6 +34,9 @@ listen = "127.0.0.1:0"
 format = "json"
 level = "debug"
 
+[limits]
+enabled = false
+
 [accounts]
 issuer = "https://gateway.test/auth/v1"
 {accounts}

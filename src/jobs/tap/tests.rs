@@ -1,1 +1,0 @@
-//! Answers that are listened to, over a store in a file.

@@ -1,0 +1,278 @@
+//! How much a caller may ask: the class that it is in (`class.rs`), what it has taken (`meter.rs`), and what it is
+//! told of that (`told.rs`). `meters.rs` keeps the meters of all callers, `days.rs` knows when a day is over. Refuses
+//! with 429; what a route demands of a caller is `policy`'s.
+
+pub mod class;
+pub mod days;
+mod figures;
+pub mod meter;
+pub mod meters;
+pub mod told;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, StatusCode};
+
+use self::class::{Rules, Terms};
+use self::days::Days;
+use self::figures::Refused;
+use self::meter::{Exceeded, Limit, Meter, Moment, Place};
+use self::meters::{Meters, Subject};
+use self::told::Told;
+use crate::clock::Clock;
+use crate::config::{self, LimitClass, StreamsExceeded};
+use crate::identity::Caller;
+use crate::observe::metrics::{Metrics, Registration};
+use crate::policy::Permit;
+use crate::refusal::Refusal;
+use crate::request::head::Head;
+use crate::streams::Remote;
+
+/// The limits of a configuration.
+pub struct Limits {
+    classes: Vec<LimitClass>,
+    /// Whether answers that are no refusals tell what is left.
+    headers: bool,
+    meters: Arc<Meters>,
+    days: Days,
+    clock: Clock,
+    /// In the order of the classes.
+    refused: Box<[Arc<Refused>]>,
+    _figures: Vec<Registration>,
+}
+
+/// A caller's class and meter: what is remembered with a verified one for the bucket that all routes share, so that it
+/// need not be found again for each request.
+#[derive(Clone, Debug)]
+struct Seat {
+    class: usize,
+    meter: Arc<Meter>,
+}
+
+/// One request on its way through the limits.
+pub struct Admission<'l> {
+    limits: &'l Limits,
+    /// `None`: it is not limited.
+    rules: Option<&'l Rules>,
+    lease: Option<Lease>,
+    told: Option<Box<Told>>,
+}
+
+/// A stream's place among those of its caller. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Lease(Place);
+
+/// A request, as far as limits care.
+#[derive(Clone, Copy)]
+pub struct Ask<'r> {
+    /// Leave to go on.
+    pub permit: &'r Permit,
+    /// Its head.
+    pub head: &'r Head,
+    /// When it came.
+    pub at: Instant,
+}
+
+impl Limits {
+    /// Compiles `[limits]`; the counts are in `meters`, whatever was configured before.
+    pub fn build(
+        config: &config::Limits,
+        meters: &Arc<Meters>,
+        clock: Clock,
+        metrics: &Metrics,
+    ) -> Self {
+        meters.hold(config.capacity);
+        let classes = config.classes.clone();
+        Self {
+            refused: classes
+                .iter()
+                .map(|class| meters.refused(&class.name))
+                .collect(),
+            _figures: figures::show(metrics, meters, &classes),
+            classes,
+            headers: config.headers,
+            meters: Arc::clone(meters),
+            days: Days::new(config.time_zone.clone()),
+            clock,
+        }
+    }
+
+    /// A request's way through them, under the rules of its route.
+    pub fn admission<'l>(&'l self, rules: Option<&'l Rules>) -> Admission<'l> {
+        Admission {
+            limits: self,
+            rules,
+            lease: None,
+            told: None,
+        }
+    }
+
+    /// What counts for `caller` under `rules`; `None`: nothing does.
+    pub fn terms<'r>(&self, rules: &'r Rules, caller: &Caller) -> Option<&'r Terms> {
+        class::find(&self.classes, caller).map(|class| rules.terms(class))
+    }
+
+    /// Now. Days are looked up only where they count.
+    fn moment(&self, at: Instant, terms: &Terms) -> Moment {
+        let nanos = self.meters.nanos(at);
+        if terms.figures.daily.is_none() {
+            return Moment {
+                nanos,
+                ..Moment::default()
+            };
+        }
+        let now = self.clock.now();
+        let day = self.days.at(now);
+        Moment {
+            nanos,
+            day: day.number,
+            day_left: day.left(now),
+        }
+    }
+
+    /// The caller's class and meter; `None`: no class takes it.
+    fn seat<'p>(&self, permit: &'p Permit, rules: &Rules) -> Option<Cow<'p, Seat>> {
+        match permit.identity() {
+            Some(identity) if rules.bucket.is_empty() => {
+                let make = || Arc::new(self.find_seat(permit, rules));
+                let kept: Option<&Option<Seat>> = identity.remembered.get_or_init(make);
+                kept?.as_ref().map(Cow::Borrowed)
+            }
+            _ => self.find_seat(permit, rules).map(Cow::Owned),
+        }
+    }
+
+    fn find_seat(&self, permit: &Permit, rules: &Rules) -> Option<Seat> {
+        let class = class::find(&self.classes, permit.caller())?;
+        let subject = match permit.identity() {
+            Some(identity) => Subject::User(&identity.issuer, &identity.user_id),
+            None => Subject::Address(permit.client()),
+        };
+        let now = || Moment {
+            nanos: self.meters.nanos(Instant::now()),
+            day: self.days.at(self.clock.now()).number,
+            day_left: Duration::ZERO,
+        };
+        let meter = self.meters.obtain(subject, &rules.bucket, now);
+        Some(Seat { class, meter })
+    }
+}
+
+impl<'l> Admission<'l> {
+    /// Takes one request, and a place for its stream where it is known to open one that may be refused.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn admit(&mut self, ask: Ask<'_>) -> Result<(), Refusal> {
+        let Some(rules) = self.rules else {
+            return Ok(());
+        };
+        // A browser asks for leave on its own, and never for a stream.
+        if ask.head.preflight().is_some() {
+            self.rules = None;
+            return Ok(());
+        }
+        let limits = self.limits;
+        let Some(seat) = limits.seat(ask.permit, rules) else {
+            self.rules = None;
+            return Ok(());
+        };
+        let terms = rules.terms(seat.class);
+        let now = limits.moment(ask.at, terms);
+        let known = terms.streams_exceeded == StreamsExceeded::Refuse
+            && (rules.opens_stream || opens_stream(ask.head));
+        let taken = match known {
+            true => seat.meter.take_stream(&terms.figures, now),
+            false => seat
+                .meter
+                .take(&terms.figures, now)
+                .map(|spent| (spent, None)),
+        };
+        let (spent, place) =
+            taken.map_err(|exceeded| self.refuse(&seat, (terms, exceeded), now))?;
+        self.lease = place.map(Lease);
+        if limits.headers {
+            self.told = Told::passed(terms, spent, now).map(Box::new);
+        }
+        Ok(())
+    }
+
+    /// The lease of a stream that is about to open: the one that the request came in with, or a new one. `None`: any
+    /// number may.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn stream(&mut self, permit: &Permit) -> Result<Option<Lease>, Refusal> {
+        if let Some(lease) = self.lease.take() {
+            return Ok(Some(lease));
+        }
+        let Some((rules, seat)) = self
+            .rules
+            .and_then(|rules| Some((rules, self.limits.seat(permit, rules)?)))
+        else {
+            return Ok(None);
+        };
+        let terms = rules.terms(seat.class);
+        let Some(most) = terms.figures.streams else {
+            return Ok(None);
+        };
+        match seat.meter.open_stream(most, terms.streams_exceeded) {
+            Ok(place) => Ok(Some(Lease(place))),
+            Err(exceeded) => {
+                let now = self.limits.moment(Instant::now(), terms);
+                Err(self.refuse(&seat, (terms, exceeded), now))
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        seat: &Seat,
+        (terms, exceeded): (&Terms, Exceeded),
+        now: Moment,
+    ) -> Refusal {
+        self.limits.refused[seat.class].count(exceeded.limit);
+        self.told = Told::refused(terms, &exceeded, now).map(Box::new);
+        exceeded.limit.refusal()
+    }
+
+    /// Seconds after which a refused client may try again.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.told.as_ref()?.retry_after()
+    }
+
+    /// Tells the client, in the head of its answer.
+    pub fn tell(self, status: StatusCode, headers: &mut HeaderMap) {
+        if let Some(told) = self.told {
+            told.put(status, headers);
+        }
+    }
+}
+
+impl Limit {
+    /// What the client is told.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Rate => Refusal::RateLimited,
+            Self::Daily => Refusal::QuotaExceeded,
+            Self::Streams => Refusal::StreamsExceeded,
+        }
+    }
+}
+
+impl Lease {
+    /// From now on the stream is told to end when its place is another's.
+    pub fn bind(&self, remote: Remote) {
+        self.0.bind(remote);
+    }
+}
+
+/// Whether nothing but a stream can come of it.
+fn opens_stream(head: &Head) -> bool {
+    head.is_websocket() || head.accepts_nothing_but_events()
+}
+
+#[cfg(test)]
+mod tests;
