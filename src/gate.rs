@@ -6,7 +6,8 @@
 //! 4. `Verifier::identify` — who calls (`identity/`)
 //! 5. `Policy::decide` — a `Permit`, else 401, 403 (`policy.rs`)
 //! 6. `Admission::admit` — rate, quota and streams (`limits/`), else 429; not for the gateway's own answers
-//! 7. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
+//! 7. `Jobs::admit` — whose job it is that the request names (`jobs/`), else 404
+//! 8. `Carriage::carry` — HTTP, SSE or WebSocket to the upstream (`forward/`), else 502, 503, 504; or
 //!    `Face::serve` — the gateway's own answer (`faces/`)
 //!
 //! and one journal entry in the end (`journal.rs`). Holds no rule of its own.
@@ -35,6 +36,9 @@ use crate::identity::cache::LocalTokens;
 use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
 use crate::identity::{Caller, Identity};
+use crate::jobs::Jobs;
+use crate::jobs::named::Naming;
+use crate::jobs::watch::Watch;
 use crate::journal::Journal;
 use crate::limits::{Admission, Ask, Limits};
 use crate::observe::access::{Sink, Switches};
@@ -309,6 +313,15 @@ impl Gate {
         let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
+        passing.admission.admit(Ask {
+            permit: &permit,
+            head,
+            at: journal.began(),
+        })?;
+        let watch = match &route.jobs {
+            None => None,
+            Some(jobs) => self.guard(jobs, &permit, passing, journal).await?,
+        };
         let carriage = match &route.target {
             Target::Upstream(carriage) => carriage,
             Target::Face(face) => {
@@ -324,11 +337,6 @@ impl Gate {
                 return face.serve(call).await.map(Carried::Answer);
             }
         };
-        passing.admission.admit(Ask {
-            permit: &permit,
-            head,
-            at: journal.began(),
-        })?;
         let exchange = Exchange {
             head,
             forwarding: &conn.forwarding,
@@ -340,8 +348,35 @@ impl Gate {
             downstream: &mut passing.downstream,
             admission: &mut passing.admission,
             line: conn.desk.line(),
+            watch,
         };
         carriage.carry(exchange, journal).await
+    }
+
+    /// Whose the job is that the request names, where its route asks.
+    async fn guard(
+        &self,
+        jobs: &Jobs,
+        permit: &Permit,
+        passing: &mut Passing<'_, '_>,
+        journal: &mut Journal,
+    ) -> Result<Option<Watch>, Refusal> {
+        if passing.head.preflight().is_some() {
+            // It asks for leave to ask: its answer has nothing of anybody's in it.
+            return Ok(None);
+        }
+        let note = journal.job.insert(Rc::default());
+        let params = &passing.found.params;
+        let mut naming = Naming {
+            method: passing.head.method(),
+            headers: &passing.parts.headers,
+            query: passing.parts.uri.query(),
+            params: &|name| params.get(name),
+            body: &mut passing.body,
+            body_timeout: self.config.server.body_timeout,
+            note: Rc::clone(note),
+        };
+        jobs.admit(permit, &mut naming).await
     }
 
     /// Who calls: by a verified token, by a bad one, or by none.

@@ -1,7 +1,7 @@
 //! What is remembered of one request until its last byte, then told once: the metrics, the access line, the
 //! audit line of a refusal. Observes only: nothing here enters a decision.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -45,6 +45,8 @@ pub struct Journal {
     bytes_out: u64,
     /// The request's body, where it has one.
     pub upload: Option<Rc<UploadState>>,
+    /// Which job it is about; shared with who finds out. `None`: nobody looks.
+    pub job: Option<Rc<RefCell<Option<Box<str>>>>>,
     book: Rc<Book>,
     began: Instant,
     version: Version,
@@ -118,6 +120,7 @@ impl Journal {
             bytes_in: 0,
             bytes_out: 0,
             upload: None,
+            job: None,
             book,
             began: Instant::now(),
             version,
@@ -254,7 +257,7 @@ impl Journal {
         }
     }
 
-    fn line(&self, duration: Duration) -> Line<'_> {
+    fn line<'l>(&'l self, duration: Duration, job: Option<&'l str>) -> Line<'l> {
         let identity = self.identity.as_deref();
         Line {
             request_id: self.id.as_str(),
@@ -271,6 +274,7 @@ impl Journal {
             email: identity.and_then(|identity| identity.email.as_deref()),
             session_id: identity.and_then(|identity| identity.session_id.as_deref()),
             issuer: identity.map(|identity| &*identity.issuer),
+            job_id: job,
             reason: self.refusal.map(Refusal::word),
             bytes_in: self.received(),
             bytes_out: self.bytes_out,
@@ -288,7 +292,8 @@ impl Drop for Journal {
         self.count(duration);
         let sink = &self.book.sink;
         if sink.enabled() || (self.refusal.is_some() && sink.audits()) {
-            let line = self.line(duration);
+            let job = self.job.as_ref().map(|job| job.borrow());
+            let line = self.line(duration, job.as_ref().and_then(|job| job.as_deref()));
             sink.write(&line);
             if self.refusal.is_some() {
                 sink.audit(&line);

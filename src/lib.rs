@@ -15,6 +15,7 @@ pub mod resources;
 pub mod faces;
 pub mod openapi;
 pub mod forward;
+pub mod jobs;
 pub mod limits;
 pub mod streams;
 pub mod journal;

@@ -238,21 +238,89 @@ pub struct KeyRecord {
     pub verifies_until: Option<UnixMillis>,
 }
 
-/// A job of an upstream, as the gateway knows it.
+/// What an id names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum JobKind {
+    /// A job of an upstream.
+    Job,
+    /// A file that a job made.
+    File,
+    /// An id that a client chose for itself, and that the upstream tells clients apart by.
+    Client,
+}
+
+impl JobKind {
+    /// The stable word: in the store and in the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Job => "job",
+            Self::File => "file",
+            Self::Client => "client",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Job, Self::File, Self::Client]
+            .into_iter()
+            .find(|kind| kind.word() == word)
+    }
+}
+
+/// Whose a job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// A user of the gateway's own; of another issuer's, what stands for both names in the index.
+    pub user: UserId,
+    /// Who it is, where the user is not the gateway's own.
+    pub outside: Option<Outsider>,
+    /// The gateway's own session that it was made in, while there is such.
+    pub session: Option<SessionId>,
+    /// The session as the other issuer calls it.
+    pub outside_session: Option<Box<str>>,
+}
+
+/// A user of another issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the claims of these names")]
+pub struct Outsider {
+    pub issuer: Box<str>,
+    pub subject: Box<str>,
+}
+
+impl Owner {
+    /// Whether both are one user.
+    pub fn is_user(&self, other: &Self) -> bool {
+        self.user == other.user && self.outside == other.outside
+    }
+
+    /// Whether both are one user in one session. A user without a session is in none.
+    pub fn is_session(&self, other: &Self) -> bool {
+        let same = self.session.is_some() && self.session == other.session;
+        let outside = self.outside_session.is_some();
+        self.is_user(other) && (same || outside && self.outside_session == other.outside_session)
+    }
+}
+
+/// A job of an upstream, as the gateway knows it; or a file of one, or a client's id, which have an owner alone.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(missing_docs, reason = "the names say it")]
 pub struct Job {
+    /// What it is.
+    pub kind: JobKind,
+    /// Where its id counts: an upstream's name, unless the configuration says another.
+    pub space: Box<str>,
     /// The upstream's own id.
     pub job_id: Box<str>,
-    /// The name of the upstream that gave the id.
-    pub upstream: Box<str>,
-    pub user: UserId,
-    pub session: Option<SessionId>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// As the upstream calls it.
     pub status: Option<Box<str>>,
     /// As the upstream wrote it: a number or a text.
     pub progress: Option<Value>,
     /// The configured extra fields.
     pub extra: Object,
+    /// When it was first seen.
     pub created_at: UnixMillis,
+    /// When something new was last heard of it.
     pub updated_at: UnixMillis,
 }

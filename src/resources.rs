@@ -16,6 +16,7 @@ use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::sessions::OwnSessions;
 use crate::identity::sightings::Sightings;
+use crate::jobs::keeper::Keeper;
 use crate::journal::Book;
 use crate::limits::meters::Meters;
 use crate::observe::access::Sink;
@@ -47,6 +48,8 @@ pub struct Resources {
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
     pub accounts: Option<Arc<Accounts>>,
+    /// Who keeps jobs; `None`: nobody does, or it is not opened.
+    pub jobs: Option<Arc<Keeper>>,
     /// Counters and gauges.
     pub metrics: Metrics,
     /// Access and audit lines.
@@ -69,6 +72,7 @@ impl Resources {
             own: None,
             accounts: None,
             meters: Arc::default(),
+            jobs: None,
             upstreams: Upstreams::default(),
             jwks,
             metrics: Metrics::new(config.server.workers),
@@ -89,6 +93,7 @@ impl Resources {
             own: None,
             accounts: None,
             meters: Arc::default(),
+            jobs: None,
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),
             metrics: Metrics::new(1),

@@ -12,7 +12,7 @@ use super::source::Tree;
 use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
-    Tokens, accounts, apis, assertion, headers, issuer, limits, own, pattern, redis, route,
+    Tokens, accounts, apis, assertion, headers, issuer, jobs, limits, own, pattern, redis, route,
     secrets, store, trial, upstream,
 };
 use crate::refusal::Language;
@@ -66,6 +66,9 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         upstreams: &upstreams,
     };
     let routes = route::routes(&mut top, &common);
+    let jobs = jobs::jobs(top.table("jobs"));
+    let keeps = routes.iter().any(super::Route::knows_jobs);
+    let store = store.or_else(|| keeps.then(|| Store::beside(top.report)));
     let mut own = apis::routes(&top, &common);
     own.extend(own::routes(&top, &common));
     let known: Vec<&str> = routes
@@ -85,6 +88,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         tokens,
         limits,
         store,
+        jobs,
         redis,
         accounts,
         issuers: issuers.into_values(),

@@ -9,6 +9,7 @@ mod assertion;
 mod check;
 mod headers;
 mod issuer;
+mod jobs;
 mod limits;
 mod named;
 mod own;
@@ -50,6 +51,10 @@ pub use apis::{
     TOKEN_PATHS, TokenApi,
 };
 pub use assertion::{Assertion, Bind};
+pub use jobs::{
+    Capture, CaptureFrom, FileNames, FilePart, Guard, GuardPlace, JobId, Jobs, Missing, OnFailure,
+    Pointer, Scope, Step, Unknown,
+};
 pub use limits::{
     Bucket, Callers, Changes, LimitClass, LimitFigures, Limits, LimitsStore, Rate, RedisAway,
     RouteLimits, StreamsExceeded,
@@ -110,6 +115,7 @@ pub struct Config {
     pub accounts: Option<Accounts>,
     /// `None`: nothing is kept.
     pub store: Option<Store>,
+    pub jobs: Jobs,
     /// `None`: what is short-lived is kept in memory, for one gateway.
     pub redis: Option<Redis>,
     pub issuers: Vec<Issuer>,
@@ -125,6 +131,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether any route has to do with jobs, so that there must be a store.
+    pub fn knows_jobs(&self) -> bool {
+        self.routes.iter().any(Route::knows_jobs)
+    }
+
     /// Every place that any route looks for a credential in.
     pub fn every_source(&self) -> impl Iterator<Item = &Source> {
         let of_routes = self.routes.iter().flat_map(|route| &route.sources);
@@ -449,6 +460,17 @@ pub struct Route {
     pub sse: Sse,
     pub websocket: Websocket,
     pub limits: RouteLimits,
+    /// What is kept of the jobs in its answers.
+    pub captures: Vec<Capture>,
+    /// Which jobs and files its requests may name.
+    pub guards: Vec<Guard>,
+}
+
+impl Route {
+    /// Whether it has to do with jobs.
+    pub fn knows_jobs(&self) -> bool {
+        !self.captures.is_empty() || !self.guards.is_empty()
+    }
 }
 
 /// Where a route leads.

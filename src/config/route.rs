@@ -12,7 +12,7 @@ use super::units::{self, Wrong};
 use super::{
     Auth, ClaimPath, Condition, ConditionTest, Credentials, Enrich, Errors, HostHeader,
     IdentityHeaders, Issuer, OnDisconnect, OnInvalid, PathPattern, Route, RouteLimits, Source, Sse,
-    SseReject, Target, Upstream, Websocket, WebsocketReject, headers, limits, pattern,
+    SseReject, Target, Upstream, Websocket, WebsocketReject, headers, jobs, limits, pattern,
 };
 
 /// What a route takes from the rest of the file.
@@ -128,6 +128,12 @@ pub(super) fn common(
         Target::Upstream(_) => limits::route(table.table("limits"), auth),
         Target::Own(_) | Target::Api(_) => RouteLimits::off(),
     };
+    let around = jobs::Around {
+        path: &path,
+        upstream: upstream.map(|upstream| &upstream.name),
+        public: auth == Auth::Public,
+    };
+    let (captures, guards) = jobs::of_route(table, &around);
     Route {
         name: Arc::from(name),
         line: table.line,
@@ -172,6 +178,8 @@ pub(super) fn common(
         sse: sse(table.table("sse")),
         websocket: websocket(table.table("websocket")),
         limits,
+        captures,
+        guards,
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) type Keys = BTreeMap<String, Key>;
 const REFERENCE: &str = include_str!("../../config/portcullis.toml");
 
 /// A file with one of every table that is one of a list.
-const ONE_OF_EACH: &str = "[[limits.class]]\nrequire = [{}]\n[[issuer]]\n[[upstream]]\n[[route]]\nrequire = [{}]\n[[test]]\n";
+const ONE_OF_EACH: &str = "[[limits.class]]\nrequire = [{}]\n[[issuer]]\n[[upstream]]\n[[route]]\nrequire = [{}]\n[[route.guard]]\n[[route.capture]]\n[[route.capture.file]]\n[[test]]\n";
 
 /// Every key that the check reads.
 fn keys() -> Keys {

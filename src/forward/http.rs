@@ -10,13 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError, UploadState};
-use crate::config::{self, HostHeader, OnDisconnect, Protocol};
+use crate::config::{self, CaptureFrom, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
 use crate::forward::expiring::Expiring;
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
@@ -31,6 +31,8 @@ use crate::forward::websocket::switch::{self, Switch};
 use crate::forward::websocket::tunnel::{self, Side};
 use crate::http1::channel::Channel;
 use crate::identity::assertion::{Assertion, Bound};
+use crate::jobs::watch::Watch;
+use crate::jobs::{self, tap::Tap};
 use crate::journal::Journal;
 use crate::limits::{Admission, Lease};
 use crate::observe::Kind;
@@ -78,6 +80,8 @@ pub struct Exchange<'r, 'l> {
     pub admission: &'r mut Admission<'l>,
     /// The worker's side.
     pub line: Line<'r>,
+    /// Who listens to the answer for jobs, where the route asks.
+    pub watch: Option<Watch>,
 }
 
 /// The worker's side of a carriage.
@@ -282,6 +286,9 @@ impl Carriage {
             forwarding: exchange.forwarding,
         };
         self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp)?;
+        if let Some(watch) = &exchange.watch {
+            make_audible(&mut parts.headers, watch);
+        }
         let mut request = Request::new(match &journal.upload {
             None => Body::Empty,
             Some(state) => {
@@ -302,16 +309,20 @@ impl Carriage {
     fn answer(
         &self,
         answer: Answer,
-        exchange: Exchange<'_, '_>,
+        mut exchange: Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let (mut head, relay) = answer.open(self.upstream.config.idle_timeout)?;
         let streaming = is_stream(&head);
+        let body = match exchange.watch.take() {
+            None => relay.into_body(),
+            Some(watch) => listen(relay.into_body(), watch, &head),
+        };
         self.plan.response(&mut head.headers);
         head.extensions.clear();
         let body = match self.on_disconnect {
-            OnDisconnect::Cancel => relay.into_body(),
-            OnDisconnect::Finish => Body::stream(Persistent(Some(relay.into_body()))),
+            OnDisconnect::Cancel => body,
+            OnDisconnect::Finish => Body::stream(Persistent(Some(body))),
         };
         let response = Response::from_parts(head, body);
         if !streaming {
@@ -335,7 +346,7 @@ impl Carriage {
     fn switched(
         &self,
         switched: Switched,
-        exchange: Exchange<'_, '_>,
+        mut exchange: Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let lease = exchange.admission.stream(&exchange.permit)?;
@@ -349,6 +360,10 @@ impl Carriage {
         let mut answer = Response::from_parts(switched.head, ());
         self.plan.response(answer.headers_mut());
         let response = switch::answer(answer, upgrade, exchange.offered_bearer);
+        let watch = exchange.watch.take();
+        let watch = watch.filter(|watch| {
+            switched.switching == Switching::Websocket && watch.listens_to(CaptureFrom::Websocket)
+        });
         let connection_id = exchange.connection_id.as_deref();
         let plan = (switched.switching == Switching::Websocket).then(|| {
             let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
@@ -366,6 +381,7 @@ impl Carriage {
             membership,
             plan,
             lease,
+            watch: watch.map(Box::new),
         };
         Ok(Carried::Tunnel(response, Box::new(switch)))
     }
@@ -428,6 +444,33 @@ impl Answer {
 /// Whether the answer is an event stream, which may be silent for as long as its own limit says.
 fn is_stream(head: &http::response::Parts) -> bool {
     head.status == StatusCode::OK && sse::is_event_stream(&head.headers)
+}
+
+/// Asks for no coding of what has to be followed as it comes.
+fn make_audible(headers: &mut HeaderMap, watch: &Watch) {
+    if watch.listens_to(CaptureFrom::Sse) && headers.contains_key(ACCEPT_ENCODING) {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if watch.listens_to(CaptureFrom::Websocket) {
+        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
+    }
+}
+
+/// The body of an answer with a listener, where there may be something to hear: any 2xx.
+fn listen(body: Body, watch: Watch, head: &http::response::Parts) -> Body {
+    if !head.status.is_success() || body.is_end_stream() {
+        return body;
+    }
+    if is_stream(head) {
+        return match watch.listens_to(CaptureFrom::Sse) {
+            true => sse::tap::listen(body, watch, &head.headers),
+            false => body,
+        };
+    }
+    match watch.listens_to(CaptureFrom::Json) && jobs::may_be_json(&head.headers) {
+        true => Body::stream(Tap::new(body, watch, &head.headers)),
+        false => body,
+    }
 }
 
 /// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that

@@ -22,6 +22,12 @@ pub fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, Malformed> {
     }
 }
 
+/// Reads one JSON value as strictly.
+pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
+    let Strict(value) = serde_json::from_slice(bytes).map_err(|_| Malformed)?;
+    Ok(value)
+}
+
 /// Reads the text of one member of a JSON object, and of the rest no more than tells where it ends: a third of
 /// the work of [`parse_object`], which alone says whether the object is sound. `None`: it is not there, or no
 /// text. Twice is an error.

@@ -57,6 +57,8 @@ pub struct Line<'a> {
     pub email: Option<&'a str>,
     pub session_id: Option<&'a str>,
     pub issuer: Option<&'a str>,
+    /// The job that the request was about, as its upstream calls it.
+    pub job_id: Option<&'a str>,
     /// The word of the refusal.
     pub reason: Option<&'a str>,
     /// Bytes of the request's body.
@@ -233,6 +235,7 @@ mod tests {
             email: Some("a@example.com"),
             session_id: None,
             issuer: Some("project"),
+            job_id: None,
             reason: None,
             bytes_in: 1,
             bytes_out: 2,

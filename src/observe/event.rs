@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::text::{push_json, push_time, push_word};
+use super::text::{clip, push_json, push_time, push_word};
 
 /// What happened, to whom. What is `None` is left out.
 #[derive(Clone, Copy, Debug, Default)]
@@ -20,6 +20,9 @@ pub struct Event<'a> {
     /// Who did it, where it was not the user.
     pub by: Option<&'static str>,
     pub client: Option<IpAddr>,
+    pub route: Option<&'a str>,
+    /// Written by an upstream or a client: clipped.
+    pub job_id: Option<&'a str>,
 }
 
 impl Event<'_> {
@@ -58,14 +61,19 @@ impl Event<'_> {
             ("session_id", self.session_id),
             ("by", self.by),
             ("client", client.as_deref()),
+            ("route", self.route),
+            ("job_id", self.job_id),
         ];
         for (name, text) in texts {
             if let Some(text) = text {
-                push(name, text);
+                push(name, clip(text, TEXT_MAX));
             }
         }
     }
 }
+
+/// An id may be long; a line is not.
+const TEXT_MAX: usize = 2048;
 
 #[cfg(test)]
 mod tests {

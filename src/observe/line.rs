@@ -87,6 +87,7 @@ impl Line<'_> {
             ("email", self.email),
             ("session_id", self.session_id),
             ("issuer", self.issuer),
+            ("job_id", self.job_id),
             ("endpoint", self.endpoint),
             ("end", self.end),
             ("protocol", Some(protocol(self.protocol))),

@@ -20,6 +20,7 @@ use crate::forward::sse;
 use crate::forward::websocket::handshake::{self, Offer};
 use crate::forward::websocket::switch;
 use crate::identity::assertion::Seal;
+use crate::jobs::Jobs;
 use crate::journal::Journal;
 use crate::limits::class::Rules;
 use crate::observe::metrics::RouteId;
@@ -49,6 +50,8 @@ pub struct Route {
     errors: Errors,
     sse: config::Sse,
     websocket: config::Websocket,
+    /// What it has to do with jobs; `None`: nothing.
+    pub jobs: Option<Box<Jobs>>,
 }
 
 /// Where a route leads.
@@ -142,6 +145,7 @@ impl Route {
             errors: route.errors,
             sse: route.sse.clone(),
             websocket: route.websocket.clone(),
+            jobs: Jobs::build(route, &materials.config.jobs, resources.jobs.as_ref()),
         })
     }
 

@@ -144,6 +144,9 @@ impl Router {
             return Some(exact);
         };
         let (one, other) = (&self.demands[exact.route], &self.demands[loose.route]);
+        if one.is_guarded() || other.is_guarded() {
+            return None;
+        }
         match one.rank().cmp(&other.rank()) {
             std::cmp::Ordering::Less => Some(loose),
             std::cmp::Ordering::Greater => Some(exact),

@@ -10,6 +10,7 @@ use crate::gate;
 use crate::identity::keyring::Keyring;
 use crate::identity::sessions::OwnSessions;
 use crate::identity::vault::Vault;
+use crate::jobs::keeper::Keeper;
 use crate::observe::readiness::Reporter;
 use crate::records::UnixMillis;
 use crate::resources::Resources;
@@ -23,12 +24,12 @@ use crate::store::{self, Store};
 /// # Errors
 /// When one of them cannot be opened. A gateway whose users cannot come in does not start.
 pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), StartError> {
-    let (Some(accounts), Some(place)) = (config.accounts.clone(), config.store.clone()) else {
+    let Some(store) = open_store(config, resources).await? else {
         return Ok(());
     };
-    // A PostgreSQL store waits for its server.
-    let opened = tokio::task::spawn_blocking(move || store::open(&place)).await;
-    let store = opened.map_err(std::io::Error::from)??;
+    let Some(accounts) = config.accounts.clone() else {
+        return Ok(());
+    };
     let vault = Arc::new(Vault::of(&accounts.secret)?);
     let clock = resources.clock.clone();
     let now = UnixMillis::try_from(clock.since_epoch().as_millis()).unwrap_or(UnixMillis::MAX);
@@ -53,6 +54,29 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
     Ok(())
 }
 
+/// Opens the store, where anything is kept, and the keeper of jobs over it.
+async fn open_store(
+    config: &Config,
+    resources: &mut Resources,
+) -> Result<Option<Arc<dyn Store>>, StartError> {
+    let needed = config.accounts.is_some() || config.knows_jobs();
+    let Some(place) = config.store.clone().filter(|_| needed) else {
+        return Ok(None);
+    };
+    // A PostgreSQL store waits for its server.
+    let opened = tokio::task::spawn_blocking(move || store::open(&place)).await;
+    let store = opened.map_err(std::io::Error::from)??;
+    // Also where no route asks yet: a reload may bring one.
+    let sink = resources.sink.with(gate::switches(&config.log));
+    resources.jobs = Some(Keeper::new(
+        Arc::clone(&store),
+        resources.clock.clone(),
+        sink,
+        &resources.metrics,
+    ));
+    Ok(Some(store))
+}
+
 /// Gives the core the settings of a configuration that was reloaded.
 pub fn configure(station: &Station) {
     let gate = station.gate.load_full();
@@ -66,16 +90,33 @@ pub fn configure(station: &Station) {
     }
 }
 
-/// Looks after the accounts until the process ends.
-pub async fn keep(station: Arc<Station>) {
-    let Some(own) = station.resources.own.clone() else {
+/// Looks after the store and the jobs in it until the process ends.
+pub async fn keep_jobs(station: Arc<Station>) {
+    let Some(keeper) = station.resources.jobs.clone() else {
         return;
     };
     let board = station.resources.board.part("store");
     board.ready();
     for round in 1_u64.. {
         tokio::time::sleep(TICK).await;
-        tell(&board, &**own.store()).await;
+        tell(&board, &**keeper.store()).await;
+        keeper.tell_again().await;
+        if round.is_multiple_of(ROWS) {
+            let jobs = station.gate.load().config().jobs;
+            if let Err(error) = keeper.look_after(&jobs).await {
+                tracing::warn!(%error, "old jobs were not removed");
+            }
+        }
+    }
+}
+
+/// Looks after the accounts until the process ends.
+pub async fn keep(station: Arc<Station>) {
+    let Some(own) = station.resources.own.clone() else {
+        return;
+    };
+    for round in 1_u64.. {
+        tokio::time::sleep(TICK).await;
         if round.is_multiple_of(KEYS)
             && let Err(error) = own.keyring().refresh().await
         {

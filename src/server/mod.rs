@@ -187,6 +187,7 @@ impl Running {
         tokio::task::spawn_local(background::run(Arc::clone(&station)));
         tokio::task::spawn_local(accounts::keep(Arc::clone(&station)));
         tokio::task::spawn_local(doubts::settle(Arc::clone(&station)));
+        tokio::task::spawn_local(accounts::keep_jobs(Arc::clone(&station)));
         if watch_files {
             tokio::task::spawn_local(reload::watch(Arc::clone(&station)));
         }

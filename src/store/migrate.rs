@@ -20,6 +20,11 @@ pub(super) const SQLITE: &[Migration] = &[
         name: "ends",
         sql: include_str!("migrations/sqlite/0002_ends.sql"),
     },
+    Migration {
+        version: 3,
+        name: "owners",
+        sql: include_str!("migrations/sqlite/0003_owners.sql"),
+    },
 ];
 
 /// The steps of PostgreSQL, in their order.
@@ -33,6 +38,11 @@ pub(super) const POSTGRES: &[Migration] = &[
         version: 2,
         name: "ends",
         sql: include_str!("migrations/postgres/0002_ends.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "owners",
+        sql: include_str!("migrations/postgres/0003_owners.sql"),
     },
 ];
 

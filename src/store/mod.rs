@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use crate::config::{self, StorePlace};
 use crate::records::{
-    Api, Authentication, Client, Code, CodeKind, Email, Job, KeyRecord, Object, Session, SessionId,
-    SessionToken, TokenHash, UnixMillis, User, UserId, Username,
+    Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Session,
+    SessionId, SessionToken, TokenHash, UnixMillis, User, UserId, Username,
 };
 use crate::secret::Secret;
 use crate::state::Ended;
@@ -248,6 +248,52 @@ pub struct PruneBefore {
     pub anonymous: Option<UnixMillis>,
 }
 
+/// What is told of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobNews {
+    /// The job, as far as it was told; its owner is who is told it.
+    pub job: Job,
+    /// The names of its files.
+    pub files: Vec<Box<str>>,
+    /// Whether who hears of an id that nobody has becomes its owner.
+    pub claim: Claim,
+}
+
+/// Whether what nobody owns becomes the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Claim {
+    Yes,
+    No,
+}
+
+/// What became of news of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kept {
+    /// It is the caller's, and is kept so. Some of its files may be another owner's: those stay with that one.
+    Mine {
+        /// The job as it is kept now.
+        job: Box<Job>,
+        /// The names of files that another owns.
+        lost: Vec<Box<str>>,
+    },
+    /// It is another owner's, and stays as it was.
+    Anothers,
+    /// Nobody owns it, and it was not to be claimed.
+    Nobodys,
+}
+
+/// Which jobs upkeep removes.
+#[derive(Clone, Copy, Debug)]
+pub struct JobsPruned {
+    /// Those of which nothing was heard since; `None`: age is no reason.
+    pub before: Option<UnixMillis>,
+    /// The oldest beyond so many of one user; `None`: any number stays.
+    pub most: Option<u64>,
+    /// When what is gone is forgotten altogether.
+    pub forget: UnixMillis,
+}
+
 /// The contract. Both engines pass one suite of tests (`tests.rs`).
 pub trait Store: Send + Sync {
     /// `sqlite` or `postgres`, for logs.
@@ -355,12 +401,22 @@ pub trait Store: Send + Sync {
 
     // ── Jobs ──
 
-    /// Keeps a job, or what is new of one: the first owner stays. The job as it is kept then.
-    fn put_job(&self, job: Job) -> Answer<'_, Job>;
-    /// The job that this upstream gave this id.
-    fn job<'s>(&'s self, upstream: &'s str, job_id: &'s str) -> Answer<'s, Option<Job>>;
+    /// Keeps a job and its files, or what is new of them: the first owner stays.
+    fn put_job(&self, news: JobNews) -> Answer<'_, Kept>;
+    /// What has this id in this space.
+    fn job<'s>(&'s self, kind: JobKind, space: &'s str, job_id: &'s str)
+    -> Answer<'s, Option<Job>>;
+    /// Whether there was such a one that was deleted since, or removed by upkeep.
+    fn job_is_gone<'s>(
+        &'s self,
+        kind: JobKind,
+        space: &'s str,
+        job_id: &'s str,
+    ) -> Answer<'s, bool>;
     /// The jobs of a session, the newest first, at most `limit`.
     fn jobs_of(&self, session: SessionId, limit: u64) -> Answer<'_, Vec<Job>>;
+    /// Removes jobs that are too old or too many of one user, with their files; a bounded number at a time. How many.
+    fn prune_jobs(&self, before: JobsPruned) -> Answer<'_, u64>;
 
     // ── Upkeep ──
 

@@ -2,6 +2,7 @@
 //! connections; rows that a function looks at are locked until what it made of them is committed.
 
 mod connections;
+mod jobs;
 mod query;
 mod tls;
 mod writes;
@@ -14,14 +15,14 @@ use self::query::{Failure, all, first, run};
 use super::rows::Row;
 use super::values::{self, Value};
 use super::{
-    Answer, NewSession, NewUser, OldestFirst, OpenError, PruneBefore, Pruned, SessionChange,
-    SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
-    migrate, rows, sql,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, PruneBefore,
+    Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens,
+    UserChange, UserQuery, migrate, rows, sql,
 };
 use crate::config;
 use crate::records::{
-    Code, CodeKind, Email, Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis,
-    User, UserId,
+    Code, CodeKind, Email, Job, JobKind, KeyRecord, Session, SessionId, SessionToken, TokenHash,
+    UnixMillis, User, UserId,
 };
 use crate::secret::Secret;
 use crate::state::Ended;
@@ -370,21 +371,44 @@ impl Store for Postgres {
         self.read(sql::ENDS_AFTER, vec![number.into()], rows::end)
     }
 
-    fn put_job(&self, job: Job) -> Answer<'_, Job> {
+    fn put_job(&self, news: JobNews) -> Answer<'_, Kept> {
         self.call(async move |connections: &Connections| {
             connections
-                .transact(async |transaction| writes::put_job(transaction, job.clone()).await)
+                .transact(async |transaction| jobs::put(transaction, news.clone()).await)
                 .await
         })
     }
 
-    fn job<'s>(&'s self, upstream: &'s str, job_id: &'s str) -> Answer<'s, Option<Job>> {
-        self.one(sql::JOB, vec![upstream.into(), job_id.into()], rows::job)
+    fn job<'s>(
+        &'s self,
+        kind: JobKind,
+        space: &'s str,
+        job_id: &'s str,
+    ) -> Answer<'s, Option<Job>> {
+        self.one(sql::JOB, values::place(kind, space, job_id), rows::job)
+    }
+
+    fn job_is_gone<'s>(
+        &'s self,
+        kind: JobKind,
+        space: &'s str,
+        job_id: &'s str,
+    ) -> Answer<'s, bool> {
+        let gone = self.one(sql::GONE, values::place(kind, space, job_id), rows::count);
+        Box::pin(async move { Ok(gone.await?.is_some_and(|count| count > 0)) })
     }
 
     fn jobs_of(&self, session: SessionId, limit: u64) -> Answer<'_, Vec<Job>> {
         let values = vec![session.into(), limit.into()];
         self.read(sql::JOBS_OF, values, rows::job)
+    }
+
+    fn prune_jobs(&self, before: JobsPruned) -> Answer<'_, u64> {
+        self.call(async move |connections: &Connections| {
+            connections
+                .transact(async |transaction| jobs::prune(transaction, before).await)
+                .await
+        })
     }
 
     fn prune(&self, before: PruneBefore) -> Answer<'_, Pruned> {

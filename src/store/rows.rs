@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::records::{
-    Api, Authentication, Client, Code, CodeKind, Email, Job, KeyRecord, Object, Session, SessionId,
-    SessionToken, TokenHash, User, UserId, Username,
+    Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Outsider,
+    Owner, Session, SessionId, SessionToken, TokenHash, User, UserId, Username,
 };
 use crate::secret::Secret;
 use crate::state::Ended;
@@ -217,11 +217,25 @@ pub(super) fn key(row: &mut Row<'_>) -> Result<KeyRecord, StoreError> {
 }
 
 pub(super) fn job(row: &mut Row<'_>) -> Result<Job, StoreError> {
-    Ok(Job {
+    numbered_job(row).map(|(_, job)| job)
+}
+
+/// A job, and its number.
+pub(super) fn numbered_job(row: &mut Row<'_>) -> Result<(i64, Job), StoreError> {
+    let number = row.integer()?;
+    let job = Job {
+        kind: row.word(JobKind::of_word)?,
+        space: row.text()?,
         job_id: row.text()?,
-        upstream: row.text()?,
-        user: UserId(row.id()?),
-        session: row.maybe_id()?.map(SessionId),
+        owner: Owner {
+            user: UserId(row.id()?),
+            outside: match (row.maybe_text()?, row.maybe_text()?) {
+                (Some(issuer), Some(subject)) => Some(Outsider { issuer, subject }),
+                _ => None,
+            },
+            session: row.maybe_id()?.map(SessionId),
+            outside_session: row.maybe_text()?,
+        },
         status: row.maybe_text()?,
         progress: row
             .maybe_text()?
@@ -231,7 +245,17 @@ pub(super) fn job(row: &mut Row<'_>) -> Result<Job, StoreError> {
         extra: row.object()?,
         created_at: row.integer()?,
         updated_at: row.integer()?,
-    })
+    };
+    Ok((number, job))
+}
+
+/// The number of a job that was added, and its session where that is still there.
+pub(super) fn added_job(row: &mut Row<'_>) -> Result<(i64, Option<SessionId>), StoreError> {
+    Ok((row.integer()?, row.maybe_id()?.map(SessionId)))
+}
+
+pub(super) fn user_and_job_kind(row: &mut Row<'_>) -> Result<(UserId, JobKind), StoreError> {
+    Ok((UserId(row.id()?), row.word(JobKind::of_word)?))
 }
 
 pub(super) fn count(row: &mut Row<'_>) -> Result<u64, StoreError> {

@@ -22,7 +22,8 @@ macro_rules! session_columns {
 /// The columns of a job, in the order of `rows::job`.
 macro_rules! job_columns {
     () => {
-        "job_id, upstream, user_id, session_id, status, progress, extra, created_at, updated_at"
+        "number, kind, space, job_id, user_id, issuer, subject, session_id, outside_session, \
+         status, progress, extra, created_at, updated_at"
     };
 }
 
@@ -105,13 +106,13 @@ pub(super) const SESSION: &str = concat!(
 pub(super) const SESSION_BY_NUMBER: &str = concat!(
     "SELECT ",
     session_columns!(),
-    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)",
+    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id AND j.kind = 'job')",
     " FROM sessions s WHERE s.number = $1 AND s.user_id = $2"
 );
 pub(super) const SESSIONS_OF: &str = concat!(
     "SELECT ",
     session_columns!(),
-    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id)",
+    ", (SELECT count(*) FROM jobs j WHERE j.session_id = s.id AND j.kind = 'job')",
     " FROM sessions s WHERE s.user_id = $1 ORDER BY s.last_used_at DESC, s.number DESC"
 );
 pub(super) const WRITE_SESSION: &str = "UPDATE sessions SET \
@@ -195,22 +196,35 @@ pub(super) const REMOVE_KEYS: &str = "DELETE FROM keys WHERE verifies_until < $1
 
 /// A session that is gone by now is left out: the owner is kept all the same.
 pub(super) const ADD_JOB: &str = "INSERT INTO jobs \
-    (job_id, upstream, user_id, status, progress, extra, created_at, updated_at, session_id) \
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, (SELECT s.id FROM sessions s WHERE s.id = $9) WHERE TRUE \
-    ON CONFLICT (upstream, job_id) DO NOTHING RETURNING session_id";
+    (kind, space, job_id, user_id, issuer, subject, outside_session, status, progress, extra, \
+     created_at, updated_at, job, session_id) \
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+        (SELECT s.id FROM sessions s WHERE s.id = $14) WHERE TRUE \
+    ON CONFLICT (kind, space, job_id) DO NOTHING RETURNING number, session_id";
 pub(super) const JOB: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM jobs WHERE upstream = $1 AND job_id = $2"
+    " FROM jobs WHERE kind = $1 AND space = $2 AND job_id = $3"
 );
 pub(super) const WRITE_JOB: &str = "UPDATE jobs SET status = $1, progress = $2, extra = $3, updated_at = $4, \
-    session_id = (SELECT s.id FROM sessions s WHERE s.id = $5) WHERE upstream = $6 AND job_id = $7 \
+    outside_session = $5, session_id = (SELECT s.id FROM sessions s WHERE s.id = $6) WHERE number = $7 \
     RETURNING session_id";
 pub(super) const JOBS_OF: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM jobs WHERE session_id = $1 ORDER BY created_at DESC, number DESC LIMIT $2"
+    " FROM jobs WHERE session_id = $1 AND kind = 'job' ORDER BY created_at DESC, number DESC LIMIT $2"
 );
+pub(super) const GONE: &str =
+    "SELECT count(*) FROM gone WHERE kind = $1 AND space = $2 AND job_id = $3";
+pub(super) const PRUNE_OLD_JOBS: &str = "DELETE FROM jobs WHERE number IN \
+    (SELECT number FROM jobs WHERE kind <> 'file' AND updated_at < $1 LIMIT $2)";
+/// Who has more than so many of a kind.
+pub(super) const CROWDED_USERS: &str = "SELECT user_id, kind FROM jobs WHERE kind <> 'file' \
+    GROUP BY user_id, kind HAVING count(*) > $1 LIMIT $2";
+pub(super) const PRUNE_CROWD: &str = "DELETE FROM jobs WHERE number IN \
+    (SELECT number FROM jobs WHERE user_id = $1 AND kind = $2 \
+     ORDER BY created_at DESC, number DESC LIMIT $3 OFFSET $4)";
+pub(super) const FORGET_GONE: &str = "DELETE FROM gone WHERE at < $1";
 
 // ── Ends ──
 
@@ -228,7 +242,7 @@ macro_rules! stale {
     () => {
         "(s.api <> 'session' OR s.ended_at IS NOT NULL) \
          AND coalesce(s.ended_at, s.last_used_at) < $1 \
-         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_id = s.id)"
+         AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.session_id = s.id AND j.kind = 'job')"
     };
 }
 
@@ -280,7 +294,7 @@ pub(super) const LOCK_RESUMABLE: &str = concat!(
 pub(super) const LOCK_JOB: &str = concat!(
     "SELECT ",
     job_columns!(),
-    " FROM jobs WHERE upstream = $1 AND job_id = $2 FOR UPDATE"
+    " FROM jobs WHERE kind = $1 AND space = $2 AND job_id = $3 FOR UPDATE"
 );
 pub(super) const PRUNE_SESSIONS: &str = concat!(
     "DELETE FROM sessions WHERE id IN (SELECT s.id FROM sessions s WHERE ",

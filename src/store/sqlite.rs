@@ -2,6 +2,7 @@
 //! write comes after its commit is on the disk.
 
 mod file;
+mod jobs;
 mod query;
 mod threads;
 mod upkeep;
@@ -18,14 +19,14 @@ use self::query::{all, first, run};
 use self::threads::Threads;
 use super::values::{self, Value};
 use super::{
-    Answer, NewSession, NewUser, OldestFirst, OpenError, PruneBefore, Pruned, SessionChange,
-    SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
-    migrate, rows, sql,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, PruneBefore,
+    Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens,
+    UserChange, UserQuery, migrate, rows, sql,
 };
 use crate::config;
 use crate::records::{
-    Code, CodeKind, Email, Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis,
-    User, UserId,
+    Code, CodeKind, Email, Job, JobKind, KeyRecord, Session, SessionId, SessionToken, TokenHash,
+    UnixMillis, User, UserId,
 };
 use crate::state::Ended;
 
@@ -296,18 +297,45 @@ impl Store for Sqlite {
         self.read(move |connection| all(connection, (sql::ENDS_AFTER, &[number.into()]), rows::end))
     }
 
-    fn put_job(&self, job: Job) -> Answer<'_, Job> {
-        self.write(move |connection| writes::put_job(connection, job))
+    fn put_job(&self, news: JobNews) -> Answer<'_, Kept> {
+        self.write(move |connection| jobs::put(connection, news))
     }
 
-    fn job<'s>(&'s self, upstream: &'s str, job_id: &'s str) -> Answer<'s, Option<Job>> {
-        let values = [upstream.into(), job_id.into()];
+    fn job<'s>(
+        &'s self,
+        kind: JobKind,
+        space: &'s str,
+        job_id: &'s str,
+    ) -> Answer<'s, Option<Job>> {
+        let values = values::place(kind, space, job_id);
         self.read(move |connection| first(connection, (sql::JOB, &values), rows::job))
+    }
+
+    fn job_is_gone<'s>(
+        &'s self,
+        kind: JobKind,
+        space: &'s str,
+        job_id: &'s str,
+    ) -> Answer<'s, bool> {
+        let values = values::place(kind, space, job_id);
+        self.read(move |connection| {
+            let gone = first(connection, (sql::GONE, &values), rows::count)?;
+            Ok(gone.is_some_and(|count| count > 0))
+        })
     }
 
     fn jobs_of(&self, session: SessionId, limit: u64) -> Answer<'_, Vec<Job>> {
         let values = [session.into(), limit.into()];
         self.read(move |connection| all(connection, (sql::JOBS_OF, &values), rows::job))
+    }
+
+    fn prune_jobs(&self, before: JobsPruned) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let crowded = move |connection: &Connection| jobs::crowded(connection, before);
+            let crowded = self.readers.call(crowded).await?;
+            let prune = move |connection: &Connection| jobs::prune(connection, before, crowded);
+            self.writer.call(prune).await
+        })
     }
 
     fn prune(&self, before: PruneBefore) -> Answer<'_, Pruned> {

@@ -163,9 +163,13 @@ contract! {
     jobs:
         the_first_owner_of_a_job_stays,
         one_of_a_race_owns_a_job,
+        what_nobody_owns_is_not_made_by_news_of_it,
+        users_of_other_issuers_own_jobs,
         what_is_new_of_a_job_is_kept,
+        files_are_their_job_s_owner_s,
         jobs_of_a_session_go_with_it,
-        a_job_of_a_session_that_is_gone_is_kept;
+        a_job_of_a_session_that_is_gone_is_kept,
+        old_jobs_and_too_many_of_one_user_are_removed;
     upkeep:
         what_is_of_use_is_not_pruned,
         a_store_can_be_pinged,

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{NewSession, NewUser, Sessions, Tokens, sql};
 use crate::records::{
-    Client, Code, CodeKind, Job, KeyRecord, Object, Session, SessionId, TokenHash, UnixMillis,
-    User, UserId,
+    Client, Code, CodeKind, Job, JobKind, KeyRecord, Object, Session, SessionId, TokenHash,
+    UnixMillis, User, UserId,
 };
 use crate::state::Ended;
 
@@ -269,32 +269,57 @@ pub(super) fn add_key(key: &KeyRecord) -> Vec<Value> {
     ]
 }
 
-/// What `ADD_JOB` binds.
-pub(super) fn add_job(job: &Job) -> Vec<Value> {
+/// What `ADD_JOB` binds; `of`: the number of the job that a file is of.
+pub(super) fn add_job(job: &Job, of: Option<i64>) -> Vec<Value> {
+    let owner = &job.owner;
+    let outside = owner.outside.as_ref();
     vec![
+        job.kind.word().into(),
+        (&*job.space).into(),
         (&*job.job_id).into(),
-        (&*job.upstream).into(),
-        job.user.into(),
+        owner.user.into(),
+        outside.map(|user| &*user.issuer).into(),
+        outside.map(|user| &*user.subject).into(),
+        owner.outside_session.as_deref().into(),
         job.status.as_deref().into(),
         progress(job),
         (&job.extra).into(),
         job.created_at.into(),
         job.updated_at.into(),
-        job.session.into(),
+        of.into(),
+        owner.session.into(),
     ]
 }
 
 /// What `WRITE_JOB` binds.
-pub(super) fn write_job(job: &Job) -> Vec<Value> {
+pub(super) fn write_job(number: i64, job: &Job) -> Vec<Value> {
     vec![
         job.status.as_deref().into(),
         progress(job),
         (&job.extra).into(),
         job.updated_at.into(),
-        job.session.into(),
-        (&*job.upstream).into(),
-        (&*job.job_id).into(),
+        job.owner.outside_session.as_deref().into(),
+        job.owner.session.into(),
+        number.into(),
     ]
+}
+
+/// Where a job is found.
+pub(super) fn place(kind: JobKind, space: &str, job_id: &str) -> Vec<Value> {
+    vec![kind.word().into(), space.into(), job_id.into()]
+}
+
+/// A file of a job, which is its owner's.
+pub(super) fn file(job: &Job, name: &str) -> Job {
+    Job {
+        kind: JobKind::File,
+        job_id: name.into(),
+        status: None,
+        progress: None,
+        extra: Object::new(),
+        created_at: job.updated_at,
+        ..job.clone()
+    }
 }
 
 fn progress(job: &Job) -> Value {
@@ -306,18 +331,30 @@ fn progress(job: &Job) -> Value {
     }
 }
 
-/// A kept job with what is new in `put`; `None`: nothing is, or it is another owner's.
+/// A kept job with what is new in `put`; `None`: nothing is. Both are of one owner.
 pub(super) fn merged(kept: &Job, put: Job) -> Option<Job> {
-    if kept.user != put.user {
-        return None;
-    }
     let mut job = kept.clone();
-    job.session = job.session.or(put.session);
+    let owner = &mut job.owner;
+    owner.session = owner.session.or(put.owner.session);
+    if owner.outside_session.is_none() {
+        owner.outside_session = put.owner.outside_session;
+    }
     job.status = put.status.or(job.status);
     job.progress = put.progress.or(job.progress);
-    job.extra.extend(put.extra);
+    merge(&mut job.extra, put.extra);
     job.updated_at = job.updated_at.max(put.updated_at);
     (job != *kept).then_some(job)
+}
+
+/// Members of objects within objects are each told apart: `aiDecisions.itemName` may come before
+/// `aiDecisions.modName`.
+fn merge(kept: &mut Object, put: Object) {
+    for (name, value) in put {
+        match (kept.get_mut(&name), value) {
+            (Some(Json::Object(kept)), Json::Object(put)) => merge(kept, put),
+            (_, value) => drop(kept.insert(name, value)),
+        }
+    }
 }
 
 /// Each session once, with its latest time, in the order of ids: two gateways that write the same ones do not

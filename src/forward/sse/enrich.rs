@@ -92,6 +92,24 @@ impl Fields {
     }
 }
 
+/// The data of one whole event, its lines joined; `None` where it has none.
+pub fn data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let lines: Vec<Line> = lines(event)
+        .filter(|line| line.name(event) == b"data")
+        .collect();
+    match &lines[..] {
+        [] => None,
+        [line] => Some(Cow::from(&event[line.value.clone()])),
+        lines => {
+            let values: Vec<&[u8]> = lines
+                .iter()
+                .map(|line| &event[line.value.clone()])
+                .collect();
+            Some(Cow::from(values.join(&b'\n')))
+        }
+    }
+}
+
 /// Whether `enrich` asks for this event. An event without a name is a `message`, and the last name counts.
 pub fn is_chosen(enrich: &Enrich, event: &[u8]) -> bool {
     let names = match enrich {

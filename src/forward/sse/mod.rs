@@ -1,5 +1,6 @@
 //! The carrier of server-sent events. Pure: `splitter.rs` finds where events end, `framer.rs` tells what
 //! may be sent, `enrich.rs` puts the caller's fields into their JSON, `event.rs` writes events of our own.
+//! `tap.rs` listens for jobs;
 //! `body.rs` is the stream itself, `encoded.rs` the one whose events nobody can follow.
 
 pub mod body;
@@ -8,6 +9,7 @@ pub mod enrich;
 pub mod event;
 pub mod framer;
 pub mod splitter;
+pub mod tap;
 
 use std::time::Duration;
 

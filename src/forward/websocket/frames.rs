@@ -59,7 +59,7 @@ enum Message {
 }
 
 /// What the first bytes of a frame are.
-enum Header {
+pub(super) enum Header {
     Partial,
     Whole { size: usize, payload: u64 },
     Impossible,
@@ -164,7 +164,8 @@ impl Default for Place {
     }
 }
 
-fn parse_header(bytes: &[u8]) -> Header {
+/// Reads the beginning of a frame.
+pub(super) fn parse_header(bytes: &[u8]) -> Header {
     let [_, second, rest @ ..] = bytes else {
         return Header::Partial;
     };
@@ -238,12 +239,12 @@ pub const FIN: u8 = 0x80;
 pub const MASK: u8 = 0x80;
 /// The opcode of a pong.
 pub const PONG: u8 = 0xa;
-const OPCODE: u8 = 0xf;
-const CONTROL: u8 = 0x8;
-const TEXT: u8 = 0x1;
+pub(super) const OPCODE: u8 = 0xf;
+pub(super) const CONTROL: u8 = 0x8;
+pub(super) const TEXT: u8 = 0x1;
 const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
-const LONGEST_HEADER: usize = 14;
+pub(super) const LONGEST_HEADER: usize = 14;
 const LONGEST_CONTROL: usize = 125;
 
 #[cfg(test)]

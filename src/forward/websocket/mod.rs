@@ -1,7 +1,7 @@
 //! The carrier of WebSockets. Pure: `frames.rs` follows the frames of one direction and writes our own,
 //! `pongs.rs` takes back the answers to our pings, `handshake.rs` answers a handshake. `tunnel.rs` is the
 //! tunnel, made of two `flow.rs`; `switch.rs` makes it of two connections;
-//! `refuse.rs` says no in the one way that a
+//! `tap.rs` listens for jobs, `refuse.rs` says no in the one way that a
 //! browser's page can read. Payloads are neither unmasked nor decompressed nor re-framed.
 
 pub mod flow;
@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod pongs;
 pub mod refuse;
 pub mod switch;
+pub mod tap;
 pub mod tunnel;
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use crate::body::Body;
 use crate::downstream::{Claim, Switched};
 use crate::forward::websocket::refuse;
+use crate::forward::websocket::tap::Tapped;
 use crate::forward::websocket::tunnel::{Plan, Side, tunnel};
+use crate::jobs::watch::Watch;
 use crate::journal::Journal;
 use crate::limits::Lease;
 use crate::request::upgrade::{Handshake, Upgrade};
@@ -30,6 +32,8 @@ pub struct Switch {
     pub plan: Option<Plan>,
     /// Its place among its caller's streams, given back when it ends; `None`: any number may.
     pub lease: Option<Lease>,
+    /// Who listens to the upstream's messages for jobs.
+    pub watch: Option<Box<Watch>>,
 }
 
 /// Writes the wish to switch into a request that goes upstream over HTTP/1.1.
@@ -101,6 +105,7 @@ impl Switch {
                 membership,
                 plan,
                 lease,
+                watch,
             } = *self;
             let Some(client) = Box::pin(downstream.switched()).await else {
                 journal.ending().set(Some("handshake_failed"));
@@ -108,11 +113,11 @@ impl Switch {
             };
             let carried = match client {
                 Switched::Socket(io, early) => {
-                    carry(Side { io, early }, upstream, membership, plan)
+                    listen(Side { io, early }, (upstream, watch), membership, plan)
                 }
                 Switched::Stream(io) => {
                     let early = Bytes::new();
-                    carry(Side { io, early }, upstream, membership, plan)
+                    listen(Side { io, early }, (upstream, watch), membership, plan)
                 }
             };
             let carried = carried.await;
@@ -129,14 +134,31 @@ struct Carry {
     from_upstream: u64,
 }
 
-fn carry<C>(
+/// Carries, and listens where somebody does.
+fn listen<C>(
     client: Side<C>,
-    upstream: Side<Wire>,
+    (upstream, watch): (Side<Wire>, Option<Box<Watch>>),
+    membership: Membership,
+    plan: Option<Plan>,
+) -> Pin<Box<dyn Future<Output = Carry>>>
+where
+    C: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    match watch {
+        None => carry(client, upstream, membership, plan),
+        Some(watch) => carry(client, Tapped::listen(upstream, watch), membership, plan),
+    }
+}
+
+fn carry<C, U>(
+    client: Side<C>,
+    upstream: Side<U>,
     mut membership: Membership,
     plan: Option<Plan>,
 ) -> Pin<Box<dyn Future<Output = Carry>>>
 where
     C: AsyncRead + AsyncWrite + Unpin + 'static,
+    U: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let Some(plan) = plan else {
         return Box::pin(async move {
@@ -162,9 +184,10 @@ where
 }
 
 /// Copies a protocol that the gateway does not know, both ways, until both sides have ended.
-async fn copy<C>(mut client: Side<C>, mut upstream: Side<Wire>) -> Carry
+async fn copy<C, U>(mut client: Side<C>, mut upstream: Side<U>) -> Carry
 where
     C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
 {
     let early = async {
         upstream.io.write_all(&client.early).await?;

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use uuid::Uuid;
 
 use crate::records::{
-    Api, Authentication, Client, Code, CodeKind, Email, Job, KeyRecord, Object, Session, SessionId,
-    SessionToken, TokenHash, UnixMillis, User, UserId,
+    Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Session,
+    SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
 use crate::store::{
-    Answer, NewSession, NewUser, PruneBefore, Pruned, SessionChange, SessionSummary, Sessions,
-    Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, PruneBefore, Pruned, SessionChange,
+    SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
 };
 
 #[derive(Default)]
@@ -274,11 +274,19 @@ impl Store for TestStore {
         self.nothing()
     }
 
-    fn put_job(&self, _: Job) -> Answer<'_, Job> {
+    fn put_job(&self, _: JobNews) -> Answer<'_, Kept> {
         self.nothing()
     }
 
-    fn job<'s>(&'s self, _: &'s str, _: &'s str) -> Answer<'s, Option<Job>> {
+    fn job<'s>(&'s self, _: JobKind, _: &'s str, _: &'s str) -> Answer<'s, Option<Job>> {
+        self.nothing()
+    }
+
+    fn job_is_gone<'s>(&'s self, _: JobKind, _: &'s str, _: &'s str) -> Answer<'s, bool> {
+        self.nothing()
+    }
+
+    fn prune_jobs(&self, _: JobsPruned) -> Answer<'_, u64> {
         self.nothing()
     }
 

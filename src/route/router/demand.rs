@@ -8,6 +8,8 @@ pub(super) struct Demand {
     rank: Rank,
     /// Routes with the same number ask for the same roles, conditions and issuers.
     kind: usize,
+    /// It is asked whose something is by what stands in its path.
+    guarded: bool,
 }
 
 /// From the laxest to the strictest.
@@ -25,6 +27,11 @@ impl Demand {
         self.rank
     }
 
+    /// Whether another reading of a path must not lead here, nor away: what it names would be read so too.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
     pub(super) fn asks_the_same(&self, other: &Self) -> bool {
         self.rank == other.rank && (self.rank == Rank::Public || self.kind == other.kind)
     }
@@ -36,18 +43,29 @@ pub(super) struct Demands<'r> {
     kinds: Vec<Terms<'r>>,
 }
 
-/// Roles, conditions and issuers.
-type Terms<'r> = (&'r [Box<str>], &'r [Condition], Option<&'r [usize]>);
+/// Roles, conditions, issuers and guards.
+type Terms<'r> = (
+    &'r [Box<str>],
+    &'r [Condition],
+    Option<&'r [usize]>,
+    &'r [config::Guard],
+);
 
 impl<'r> Demands<'r> {
     /// The demand of each route.
     pub(super) fn of(mut self, routes: &'r [config::Route]) -> Vec<Demand> {
         let demand = |route: &'r config::Route| {
-            let terms: Terms<'r> = (&route.roles, &route.require, route.issuers.as_deref());
+            let terms: Terms<'r> = (
+                &route.roles,
+                &route.require,
+                route.issuers.as_deref(),
+                &route.guards,
+            );
             let limited = !route.roles.is_empty() || !route.require.is_empty() || terms.2.is_some();
             Demand {
                 rank: rank(route, limited),
                 kind: self.kind(terms),
+                guarded: !route.guards.is_empty(),
             }
         };
         routes.iter().map(demand).collect()

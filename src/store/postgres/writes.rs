@@ -12,7 +12,7 @@ use super::super::{rows, sql, values};
 use super::connections::Connections;
 use super::query::{Failure, all, first, run};
 use crate::records::{
-    Job, KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
+    KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
 
@@ -185,28 +185,6 @@ pub(super) async fn add_key(
     run(transaction, (sql::END_KEYS, &[older_until.into()])).await?;
     run(transaction, (sql::ADD_KEY, &values::add_key(key))).await?;
     Ok(true)
-}
-
-pub(super) async fn put_job(transaction: &Transaction<'_>, mut job: Job) -> Wrote<Job> {
-    let add = (sql::ADD_JOB, &values::add_job(&job)[..]);
-    if let Some(session) = first(transaction, add, rows::maybe_session_id).await? {
-        job.session = session;
-        return Ok(job);
-    }
-    let place = [(&*job.upstream).into(), (&*job.job_id).into()];
-    let Some(kept) = first(transaction, (sql::LOCK_JOB, &place), rows::job).await? else {
-        // Deleted since: this is the first owner now.
-        return Err(Failure::Conflict(StoreError::Unavailable(
-            "the job was deleted meanwhile".into(),
-        )));
-    };
-    let Some(mut merged) = values::merged(&kept, job) else {
-        return Ok(kept);
-    };
-    let write = (sql::WRITE_JOB, &values::write_job(&merged)[..]);
-    let session = first(transaction, write, rows::maybe_session_id).await?;
-    merged.session = session.flatten();
-    Ok(merged)
 }
 
 pub(super) async fn prune(transaction: &Transaction<'_>, before: PruneBefore) -> Wrote<Pruned> {

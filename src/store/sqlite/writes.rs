@@ -9,7 +9,7 @@ use super::super::{
 use super::super::{rows, sql, values};
 use super::query::{all, first, run};
 use crate::records::{
-    Code, CodeKind, Job, KeyRecord, Session, SessionId, TokenHash, UnixMillis, User, UserId,
+    Code, CodeKind, KeyRecord, Session, SessionId, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
 
@@ -195,36 +195,11 @@ pub(super) fn add_key(
     Ok(true)
 }
 
-pub(super) fn put_job(connection: &Connection, mut job: Job) -> Wrote<Job> {
-    let added = first(
-        connection,
-        (sql::ADD_JOB, &values::add_job(&job)),
-        rows::maybe_session_id,
-    )?;
-    if let Some(session) = added {
-        job.session = session;
-        return Ok(job);
-    }
-    let place = [(&*job.upstream).into(), (&*job.job_id).into()];
-    let kept = first(connection, (sql::JOB, &place), rows::job)?.ok_or_else(nothing)?;
-    let Some(mut merged) = values::merged(&kept, job) else {
-        return Ok(kept);
-    };
-    let values = values::write_job(&merged);
-    let session = first(
-        connection,
-        (sql::WRITE_JOB, &values),
-        rows::maybe_session_id,
-    )?;
-    merged.session = session.flatten();
-    Ok(merged)
-}
-
 /// Where the disk does not take a byte, this says so.
 pub(super) fn beat(connection: &Connection) -> Wrote<()> {
     run(connection, ("UPDATE pulse SET beats = beats + 1", &[])).map(drop)
 }
 
-fn nothing() -> StoreError {
+pub(super) fn nothing() -> StoreError {
     StoreError::Broken("a statement answered no row".into())
 }

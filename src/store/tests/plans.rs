@@ -41,6 +41,7 @@ const HOT: &[&str] = &[
     sql::JOB,
     sql::WRITE_JOB,
     sql::JOBS_OF,
+    sql::GONE,
 ];
 
 /// What may take longer, but looks at no more than it must: a page, or what is stale.
@@ -53,6 +54,8 @@ const WARM: &[&str] = &[
     sql::PRUNE_USER,
     sql::OLD_CODES,
     sql::PRUNE_CODE,
+    sql::PRUNE_OLD_JOBS,
+    sql::FORGET_GONE,
 ];
 
 /// What sorts the rows of one user.
@@ -68,6 +71,8 @@ const COLD: &[&str] = &[
     sql::END_KEYS,
     sql::ADD_KEY,
     sql::REMOVE_KEYS,
+    sql::CROWDED_USERS,
+    sql::PRUNE_CROWD,
 ];
 
 fn database(folder: &Folder) -> Connection {

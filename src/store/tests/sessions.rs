@@ -177,7 +177,7 @@ pub(super) async fn sessions_of_a_user_are_listed(place: Place) {
         .unwrap();
     for id in ["1", "2"] {
         let job = super::jobs::job(&user, Some(&first), id);
-        store.put_job(job).await.unwrap();
+        store.put_job(super::jobs::claim(job)).await.unwrap();
     }
     let listed = store.sessions_of(user.id).await.unwrap();
     let listed: Vec<_> = listed

@@ -21,7 +21,11 @@ pub(super) async fn what_is_of_use_is_not_pruned(place: Place) {
     let ended_late = add(Api::App, 10).await;
     let with_job = add(Api::App, 10).await;
     store
-        .put_job(super::jobs::job(&user, Some(&with_job), "1"))
+        .put_job(super::jobs::claim(super::jobs::job(
+            &user,
+            Some(&with_job),
+            "1",
+        )))
         .await
         .unwrap();
     for (session, at) in [(&ended, 40), (&ended_late, 60), (&with_job, 40)] {
@@ -48,7 +52,7 @@ pub(super) async fn what_is_of_use_is_not_pruned(place: Place) {
     };
     let left = store.add_user(anonymous(40)).await.unwrap();
     store
-        .put_job(super::jobs::job(&left, None, "2"))
+        .put_job(super::jobs::claim(super::jobs::job(&left, None, "2")))
         .await
         .unwrap();
     let young = store.add_user(anonymous(60)).await.unwrap();

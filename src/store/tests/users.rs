@@ -202,11 +202,15 @@ pub(super) async fn a_deleted_user_takes_everything_with_it(place: Place) {
     };
     store.put_code(code.clone()).await.unwrap();
     store
-        .put_job(super::jobs::job(&user, Some(&session), "1"))
+        .put_job(super::jobs::claim(super::jobs::job(
+            &user,
+            Some(&session),
+            "1",
+        )))
         .await
         .unwrap();
     store
-        .put_job(super::jobs::job(&user, None, "2"))
+        .put_job(super::jobs::claim(super::jobs::job(&user, None, "2")))
         .await
         .unwrap();
     let deleted = store.change_user(user.id, Box::new(|_| Change::Delete));
@@ -217,7 +221,13 @@ pub(super) async fn a_deleted_user_takes_everything_with_it(place: Place) {
     let taken = store.take_code(None, CodeKind::Recovery, code.link_hash);
     assert_eq!(taken.await.unwrap(), None);
     for id in ["1", "2"] {
-        assert_eq!(store.job("app", id).await.unwrap(), None);
+        assert_eq!(
+            store
+                .job(crate::records::JobKind::Job, "app", id)
+                .await
+                .unwrap(),
+            None
+        );
     }
     assert!(store.user(other.id).await.unwrap().is_some());
     assert!(store.session(kept.id).await.unwrap().is_some());

@@ -1,0 +1,160 @@
+//! Holds what a request names against who asks: another's, or what nobody knows, is 404 before the upstream is asked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::keeper::{Keeper, Unanswered};
+use super::named::{Named, Naming};
+use super::owner;
+use crate::config::{Guard, GuardPlace, Missing, Scope, Unknown};
+use crate::identity::Identity;
+use crate::policy::Permit;
+use crate::records::{Job, JobKind, Object, Owner};
+use crate::refusal::Refusal;
+use crate::store::{Claim, JobNews, Kept};
+
+/// Who asks, and who can tell.
+pub(super) struct Guarded<'g> {
+    pub(super) permit: &'g Permit,
+    pub(super) keeper: Option<&'g Arc<Keeper>>,
+    pub(super) timeout: Duration,
+}
+
+impl Guarded<'_> {
+    /// Lets a request pass one guard.
+    pub(super) async fn pass(&self, guard: &Guard, naming: &mut Naming<'_>) -> Result<(), Refusal> {
+        // Read also for those who may have everything: what is ambiguous is so for them too.
+        let names = match naming.read(&guard.place).await? {
+            Named::Names(names) => names,
+            Named::Nothing => {
+                return match guard.missing {
+                    Missing::Allow => Ok(()),
+                    Missing::Deny => Err(Refusal::NotOwner),
+                };
+            }
+        };
+        if guard.kind == JobKind::Job
+            && let Some(name) = names.first()
+        {
+            naming.note.borrow_mut().get_or_insert_with(|| name.clone());
+        }
+        let identity = self.permit.identity();
+        if identity.is_some_and(|identity| is_excepted(guard, identity)) {
+            return Ok(());
+        }
+        let keeper = self.keeper.ok_or(Refusal::StoreUnavailable)?;
+        let owner = identity.map(|identity| owner::of(identity));
+        for name in &names {
+            let asker = Asker {
+                guard,
+                keeper,
+                owner: owner.as_ref(),
+                timeout: self.timeout,
+            };
+            asker.ask(name).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_excepted(guard: &Guard, identity: &Identity) -> bool {
+    let roles = &guard.except_roles;
+    roles.iter().any(|role| identity.roles.contains(role))
+}
+
+/// Somebody who asks for one thing. A guest owns nothing.
+struct Asker<'a> {
+    guard: &'a Guard,
+    keeper: &'a Keeper,
+    owner: Option<&'a Owner>,
+    timeout: Duration,
+}
+
+impl Asker<'_> {
+    async fn ask(&self, name: &str) -> Result<(), Refusal> {
+        let guard = self.guard;
+        let place = (guard.kind, &*guard.space, name);
+        let found = self.keeper.find(place, self.timeout).await;
+        if let Some(job) = found.map_err(unanswered)? {
+            return self.judge(&job);
+        }
+        match guard.unknown {
+            Unknown::Deny => Err(self.unknown(name)),
+            Unknown::Allow => {
+                let gone = self.keeper.is_gone(place, self.timeout).await;
+                let plain = is_plain(name, &guard.place);
+                match gone.map_err(unanswered)? || !plain {
+                    true => Err(Refusal::NotOwner),
+                    false => Ok(()),
+                }
+            }
+            Unknown::Claim => self.claim(name).await,
+        }
+    }
+
+    fn judge(&self, job: &Job) -> Result<(), Refusal> {
+        let mine = self.owner.is_some_and(|owner| match self.guard.scope {
+            Scope::User => job.owner.is_user(owner),
+            Scope::Session => job.owner.is_session(owner),
+        });
+        mine.then_some(()).ok_or(Refusal::NotOwner)
+    }
+
+    /// Nobody is known to own it. Where the store has still to hear that it is the caller's, this says so.
+    fn unknown(&self, name: &str) -> Refusal {
+        let place = (self.guard.kind, &*self.guard.space, name);
+        let waits = |owner| self.keeper.is_waiting(place, owner);
+        match self.owner.is_some_and(waits) {
+            true => Refusal::JobNotKept,
+            false => Refusal::NotOwner,
+        }
+    }
+
+    /// Who uses a client's id first is its owner.
+    async fn claim(&self, name: &str) -> Result<(), Refusal> {
+        let owner = self.owner.ok_or(Refusal::NotOwner)?;
+        let now = self.keeper.now();
+        let news = JobNews {
+            job: Job {
+                kind: self.guard.kind,
+                space: (&*self.guard.space).into(),
+                job_id: name.into(),
+                owner: owner.clone(),
+                status: None,
+                progress: None,
+                extra: Object::new(),
+                created_at: now,
+                updated_at: now,
+            },
+            files: Vec::new(),
+            claim: Claim::Yes,
+        };
+        match self.keeper.put(news, self.timeout).await {
+            // Another request may have been faster, in another session.
+            Ok(Kept::Mine { job, .. }) => self.judge(&job),
+            Ok(Kept::Anothers | Kept::Nobodys) => Err(Refusal::NotOwner),
+            Err(error) => Err(unanswered(error)),
+        }
+    }
+}
+
+fn unanswered(error: Unanswered) -> Refusal {
+    tracing::error!(%error, "nobody can tell whose a job is");
+    Refusal::StoreUnavailable
+}
+
+/// Whether a name that nobody has can be nothing but itself: one that an upstream might read as another name may
+/// be another's.
+fn is_plain(name: &str, place: &GuardPlace) -> bool {
+    let several = matches!(place, GuardPlace::Path(names) if names.len() > 1)
+        || matches!(place, GuardPlace::Query(names) if names.len() > 1)
+        || matches!(place, GuardPlace::Body(pointers, _) if pointers.len() > 1);
+    let segments = name.split('/');
+    let plain = |segment: &str| !segment.is_empty() && !segment.starts_with('.');
+    // The brackets of several parts in one name are ours.
+    let odd: &[char] = match several {
+        true => &['%', '\\', ';', '?', '#'],
+        false => &['%', '\\', ';', '?', '#', '"'],
+    };
+    name.is_ascii() && !name.contains(odd) && segments.into_iter().all(plain) && name.trim() == name
+}

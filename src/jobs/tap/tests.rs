@@ -1,0 +1,1 @@
+//! Answers that are listened to, over a store in a file.
