@@ -24,6 +24,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
 use crate::state::Revocations;
 use crate::state::redis::Redis;
+use crate::state::redis::bus::Bus;
 use crate::streams::Streams;
 
 /// What outlives a configuration: handed to every gate that is built.
@@ -44,6 +45,8 @@ pub struct Resources {
     pub redis: Option<Arc<Redis>>,
     /// Who hears of new tokens.
     pub sightings: Arc<Sightings>,
+    /// News from gateway to gateway, likewise.
+    pub bus: Option<Arc<Bus>>,
     /// The gateway's own sessions and keys; `None`: it has none, or they are not opened.
     pub own: Option<Arc<OwnSessions>>,
     /// The gateway's own users, likewise.
@@ -69,6 +72,7 @@ impl Resources {
             revocations,
             redis: None,
             sightings,
+            bus: None,
             own: None,
             accounts: None,
             meters: Arc::default(),
@@ -90,6 +94,7 @@ impl Resources {
             revocations,
             redis: None,
             sightings: Sightings::new(),
+            bus: None,
             own: None,
             accounts: None,
             meters: Arc::default(),

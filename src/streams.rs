@@ -306,6 +306,17 @@ impl Streams {
         }
     }
 
+    /// The store must be asked whether the streams of its sessions may go on: some news may have been missed.
+    pub fn doubt_all(&self) {
+        let slots = self.shards.iter().flat_map(|shard| lock(shard).snapshot());
+        for slot in slots {
+            let identity = slot.identity();
+            if identity.is_some_and(|it| it.standing.is_some()) {
+                self.doubts.add(&slot);
+            }
+        }
+    }
+
     /// Tells every stream to end, and from now on each one that joins.
     pub fn end_all(&self, end: End) {
         for shard in &self.shards {
@@ -341,8 +352,12 @@ impl Streams {
         renewed.count()
     }
 
-    /// The mark of a session that other tokens can extend: of one that its token names.
+    /// The mark of a session that other tokens can extend: of one that its token names. Opaque tokens of one session
+    /// end one by one: a stream that took another's for its own would not hear of it.
     fn session_mark(&self, identity: &Identity) -> Option<Mark> {
+        if identity.token_number().is_some() {
+            return None;
+        }
         identity.session_id.as_ref()?;
         self.marks.session(identity)
     }

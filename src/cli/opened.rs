@@ -1,6 +1,6 @@
 //! What the commands on accounts stand on: the store of the configuration, opened by this process beside a gateway
 //! that may be running over it, and what is printed of it. What a command ends is noted in the store, where running
-//! gateways look every second.
+//! gateways look twice a second, and told through Redis, where there is one.
 
 #![expect(clippy::print_stdout, reason = "the command line's output")]
 
@@ -24,6 +24,7 @@ use crate::config::{self, Accounts};
 use crate::identity::keyring::millis;
 use crate::records::{UnixMillis, User, UserId};
 use crate::secret::Secret;
+use crate::server::shared;
 use crate::state::Ended;
 use crate::store::{self, Store};
 
@@ -46,6 +47,7 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Now.
     pub now: UnixMillis,
+    redis: Option<config::Redis>,
     json: bool,
 }
 
@@ -69,6 +71,7 @@ impl Place {
             accounts,
             store: store::open(&place)?,
             now: millis(&Clock::System),
+            redis: config.redis,
             json: self.json,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -109,6 +112,10 @@ impl Opened {
     /// # Errors
     /// When the store fails: they notice it when what they remember expires ([tokens] cache_time).
     pub async fn tell(&self, ended: Ended) -> anyhow::Result<()> {
+        if let Some(redis) = &self.redis {
+            // If Redis is away, the note in the store does; it is read a little later.
+            shared::announce(redis, ended).await;
+        }
         let told = self.store.note_end(ended, self.now).await;
         told.context("it is done, but running gateways were not told: they notice within [tokens] cache_time")
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::accounts::{self, Accounts, Parts, keys};
-use crate::config::Config;
+use crate::config::{Config, StorePlace};
 use crate::gate;
 use crate::identity::keyring::Keyring;
 use crate::identity::sessions::OwnSessions;
@@ -14,7 +14,7 @@ use crate::jobs::keeper::Keeper;
 use crate::observe::readiness::Reporter;
 use crate::records::UnixMillis;
 use crate::resources::Resources;
-use crate::server::ends::Follower;
+use crate::server::ends::{Follower, Noter};
 use crate::server::{StartError, Station};
 use crate::store::{self, Store};
 
@@ -39,6 +39,12 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
     let revocations = Arc::clone(&resources.revocations);
     let follower = Follower::begin(Arc::clone(&store), Arc::clone(&revocations)).await;
     tokio::task::spawn_local(follower.map_err(accounts::OpenError::from)?.run());
+    // Another gateway may run over a server; one over a file is alone, and commands note what they end themselves.
+    let place = config.store.as_ref().map(|store| &store.place);
+    if matches!(place, Some(StorePlace::Postgres(_))) {
+        let noter = Noter::begin(Arc::clone(&store), &revocations, clock.clone());
+        tokio::task::spawn_local(noter.run());
+    }
     let parts = Parts {
         store: Arc::clone(&store),
         keyring: Arc::clone(&keyring),

@@ -12,7 +12,7 @@ pub mod http1;
 mod http2;
 pub mod listener;
 pub mod reload;
-mod shared;
+pub mod shared;
 pub mod tls;
 pub mod worker;
 
@@ -231,6 +231,7 @@ impl Running {
         });
         let _ = joined.await;
         accounts::close(&self.station.resources).await;
+        shared::close(&self.station.resources).await;
     }
 }
 

@@ -1,33 +1,135 @@
 //! What this gateway shares with others, as a process holds it: Redis, made at the start whether it is there or not,
-//! and looked after on the control thread.
+//! and looked after on the control thread; and the news that go over it.
+
+mod wire;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::Config;
-use crate::observe::metrics::Registration;
+use self::wire::Told;
+use crate::config::{self, Config};
+use crate::observe::metrics::{Metrics, Registration};
 use crate::resources::Resources;
 use crate::server::Station;
+use crate::state::redis::bus::{Bus, Heard};
 use crate::state::redis::{OpenError, Redis};
+use crate::state::{Ended, News, Notice, Origin, Revocations};
+use crate::streams::Streams;
 
 /// Makes the handle of a configuration that has Redis, into `resources`. Waits for nothing: a gateway whose Redis is
-/// away starts, and says so.
+/// away starts, and says so. From now on others are told what ends here, and what is remembered counts for as long as
+/// they can be heard.
 ///
 /// # Errors
 /// When it could never be reached.
 pub fn open(config: &Config, resources: &mut Resources) -> Result<(), OpenError> {
-    if let Some(redis) = &config.redis {
-        // The control thread asks too.
-        resources.redis = Some(Redis::new(redis, config.server.workers + 1)?);
-    }
+    let Some(settings) = &config.redis else {
+        return Ok(());
+    };
+    // The control thread asks too.
+    let redis = Redis::new(settings, config.server.workers + 1)?;
+    let bus = Bus::new(&redis, settings.history);
+    let teller = Arc::clone(&bus);
+    let revocations = &resources.revocations;
+    revocations.trust().depend();
+    revocations.subscribe(move |notice| tell(&teller, notice));
+    let teller = Arc::clone(&bus);
+    let streams = &resources.streams;
+    streams.subscribe(move |news| teller.tell(wire::write_streams(news)));
+    resources.redis = Some(redis);
+    resources.bus = Some(bus);
     Ok(())
 }
 
-/// Looks after Redis until the process ends; its figures, to be held as long.
+/// Looks after Redis and hears the others until the process ends; the figures, to be held as long.
 pub fn keep(station: &Station) -> Vec<Registration> {
-    let Some(redis) = &station.resources.redis else {
+    let resources = &station.resources;
+    let (Some(redis), Some(bus)) = (&resources.redis, &resources.bus) else {
         return Vec::new();
     };
-    let board = station.resources.board.part("redis");
+    let board = resources.board.part("redis");
     tokio::task::spawn_local(Arc::clone(redis).watch(board));
-    redis.figures(&station.resources.metrics)
+    let settings = station.gate.load().config().redis.clone();
+    let ear = Ear {
+        revocations: Arc::clone(&resources.revocations),
+        streams: Arc::clone(&resources.streams),
+        trusted: bus.silence() + settings.map_or(Duration::ZERO, |it| it.max_stale),
+    };
+    let mut figures = redis.figures(&resources.metrics);
+    figures.push(staleness(bus, &resources.metrics));
+    tokio::task::spawn_local(Arc::clone(bus).run(move |heard| ear.hear(heard)));
+    figures
+}
+
+/// Tells the others what waits, when no request comes any more.
+pub async fn close(resources: &Resources) {
+    if let Some(bus) = &resources.bus
+        && let Err(error) = bus.flush().await
+    {
+        tracing::warn!(%error, "other gateways were not told all that ended here");
+    }
+}
+
+/// Tells running gateways what a command ended, if Redis is there.
+pub async fn announce(settings: &config::Redis, ended: Ended) {
+    if let Ok(redis) = Redis::new(settings, 1) {
+        let bus = Bus::new(&redis, settings.history);
+        bus.tell(wire::write(News::Ended(ended)));
+        if let Err(error) = bus.flush().await {
+            tracing::debug!(%error, "running gateways were not told through Redis");
+        }
+    }
+}
+
+/// What happened elsewhere is told by whom it happened to.
+fn tell(bus: &Bus, notice: &Notice) {
+    if notice.origin == Origin::Here {
+        bus.tell(wire::write(notice.news));
+    }
+}
+
+/// What is to be done with what others tell.
+struct Ear {
+    revocations: Arc<Revocations>,
+    streams: Arc<Streams>,
+    /// How long what is remembered counts after all was heard.
+    trusted: Duration,
+}
+
+impl Ear {
+    fn hear(&self, heard: Heard<'_>) {
+        match heard {
+            Heard::UpTo(moment) => self.revocations.trust().extend(moment, self.trusted),
+            Heard::Gap => self.forget(),
+            Heard::News(text) => match wire::read(text) {
+                Some(Told::Verified(news)) => self.revocations.hear(news),
+                Some(Told::Streams(news)) => {
+                    self.streams.hear(&news);
+                }
+                None => self.forget(),
+            },
+        }
+    }
+
+    /// Something may have ended unheard: the store is asked anew, of what is remembered and of live streams.
+    fn forget(&self) {
+        tracing::warn!(
+            "news of other gateways may be missing: what is remembered is looked up anew"
+        );
+        self.revocations.forget();
+        self.streams.doubt_all();
+    }
+}
+
+fn staleness(bus: &Arc<Bus>, metrics: &Metrics) -> Registration {
+    let bus = Arc::downgrade(bus);
+    metrics.gauge(
+        "portcullis_news_age_seconds",
+        "Time since all news of other gateways were heard.",
+        &[],
+        move || {
+            let heard = bus.upgrade().and_then(|bus| bus.heard());
+            heard.map_or(f64::NAN, |heard| heard.elapsed().as_secs_f64())
+        },
+    )
 }

@@ -3,6 +3,7 @@
 //! streams hear of it. Nothing is lost when an entry is dropped: what was verified before it is verified again.
 
 pub mod redis;
+pub mod trust;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use self::trust::Trust;
 use crate::records::{SessionId, UserId};
 
 /// What ended.
@@ -88,6 +90,8 @@ pub type Listener = dyn Fn(&Notice) + Send + Sync;
 pub struct Revocations {
     version: AtomicU64,
     register: RwLock<Register>,
+    /// Whether what is remembered counts at all.
+    trust: Trust,
     listeners: RwLock<Vec<Arc<Listener>>>,
 }
 
@@ -205,6 +209,11 @@ impl Revocations {
         Arc::default()
     }
 
+    /// For how long what is remembered counts, where other processes end things too.
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
     /// How many ends there were: to be read before the store is asked.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -213,6 +222,9 @@ impl Revocations {
     /// Whether what was verified with this standing is known to be good still. One load where nothing ended since
     /// the last time. `false` means that the store must be asked: it ended, or that is not known any more.
     pub fn holds(&self, standing: &Standing) -> bool {
+        if !self.trust.holds() {
+            return false;
+        }
         let checked = standing.checked.load(Ordering::Acquire);
         if checked >= self.version() {
             return true;
@@ -234,18 +246,18 @@ impl Revocations {
         checked < self.version() && self.read().is_ended_since(checked, standing)
     }
 
-    /// What happened to what has this standing since it was looked at, as far back as the register knows; asked
-    /// when it becomes a live stream, which hears only of what comes after.
+    /// What happened to what has this standing since it was looked at; in doubt, where the register does not reach
+    /// back so far. Asked when it becomes a live stream, which hears only of what comes after.
     pub fn meanwhile(&self, standing: &Standing) -> Effect {
         let checked = standing.checked.load(Ordering::Acquire);
         if checked >= self.version() {
             return Effect::None;
         }
         let register = self.read();
-        if checked < register.floor || register.is_ended_since(checked, standing) {
+        if register.is_ended_since(checked, standing) {
             return Effect::End;
         }
-        match register.is_changed_since(checked, standing) {
+        match checked < register.floor || register.is_changed_since(checked, standing) {
             true => Effect::Doubt,
             false => Effect::None,
         }
@@ -294,6 +306,14 @@ impl Revocations {
         let listeners = self.listeners.write();
         let mut listeners = listeners.unwrap_or_else(PoisonError::into_inner);
         listeners.push(Arc::new(listener));
+    }
+
+    /// Something may have ended of which nobody tells: the store is asked anew of all that was checked before.
+    pub fn forget(&self) {
+        let mut register = self.write();
+        register.version += 1;
+        register.floor = register.version;
+        self.version.store(register.version, Ordering::Release);
     }
 
     /// Drops ends that are older than this: longer than any verification is remembered.
@@ -396,7 +416,7 @@ impl Register {
         let Some(told) = self.order.pop_front() else {
             return;
         };
-        self.floor = told.version;
+        self.floor = self.floor.max(told.version);
         let user = match told.change {
             Change::Ended(Ended::Session(session)) => {
                 return remove_up_to(&mut self.sessions, session, told.version);

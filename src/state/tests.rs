@@ -87,7 +87,7 @@ fn what_was_checked_before_a_dropped_end_must_be_asked_of_the_store() {
     assert!(revocations.holds(&used));
     // A stream that lives heard of what ended; one that would begin did not.
     assert!(!revocations.has_ended(&other));
-    assert_eq!(revocations.meanwhile(&other), Effect::End);
+    assert_eq!(revocations.meanwhile(&other), Effect::Doubt);
     revocations.recheck(user(1));
     revocations.prune(Duration::ZERO);
     assert!(revocations.read().users.is_empty());
@@ -277,4 +277,33 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn after_a_gap_all_that_was_checked_before_is_unknown_and_nothing_has_ended() {
+    let revocations = Revocations::new();
+    let before = standing(&revocations, (1, 1, None));
+    revocations.forget();
+    assert!(!revocations.holds(&before));
+    assert!(!revocations.has_ended(&before));
+    assert_eq!(revocations.meanwhile(&before), Effect::Doubt);
+    assert!(revocations.holds(&standing(&revocations, (1, 1, None))));
+    // Dropping what was told earlier brings nothing back.
+    revocations.end(Ended::Token(1));
+    revocations.prune(Duration::ZERO);
+    assert!(!revocations.holds(&before));
+}
+
+#[test]
+fn while_others_may_end_things_unheard_nothing_that_is_remembered_counts() {
+    let revocations = Revocations::new();
+    let known = standing(&revocations, (1, 1, None));
+    revocations.trust().depend();
+    assert!(!revocations.holds(&known));
+    // A stream begins on what was asked just now.
+    assert_eq!(revocations.meanwhile(&known), Effect::None);
+    revocations
+        .trust()
+        .extend(Instant::now(), Duration::from_secs(60));
+    assert!(revocations.holds(&known));
 }

@@ -417,9 +417,45 @@ async fn a_stream_whose_session_ended_while_its_request_was_under_way_ends_at_on
     let late = of_own_session(&revocations, 1, 1);
     revocations.end(Ended::Session(SessionId(Uuid::from_u128(1))));
     assert_eq!(streams.join(0, late).ended().await, End::Revoked);
-    // Also where the register has forgotten by now what it was.
+    // Where the register has forgotten by now what it was, the store is asked.
     let later = of_own_session(&revocations, 1, 2);
     revocations.end(Ended::Session(SessionId(Uuid::from_u128(2))));
     revocations.prune(Duration::ZERO);
-    assert_eq!(streams.join(0, later).ended().await, End::Revoked);
+    let _later = streams.join(0, later);
+    assert_eq!(streams.doubted().await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_an_opaque_token_ends_with_that_token_whatever_others_its_session_has() {
+    let revocations = Revocations::new();
+    let streams = Streams::heeding(&revocations, 1, Clock::manual(100));
+    let of_token = |number| {
+        let member = of_own_session(&revocations, 1, 1);
+        let identity = Arc::clone(member.permit.identity().unwrap());
+        let standing = identity.standing.clone().unwrap();
+        let version = revocations.version();
+        let standing = Standing::new(standing.user, standing.session, Some(number), version);
+        Arc::new(Identity {
+            standing: Some(standing),
+            ..(*identity).clone()
+        })
+    };
+    let mut stream = streams.join(0, member("r", Caller::Known(of_token(1))));
+    assert_eq!(streams.renew(&of_token(2)), 0);
+    revocations.end(Ended::Token(2));
+    assert!(still_lives(&mut stream).await);
+    revocations.end(Ended::Token(1));
+    assert_eq!(stream.ended().await, End::Revoked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_gap_in_the_news_each_stream_of_a_session_of_ours_is_in_doubt() {
+    let revocations = Revocations::new();
+    let streams = Streams::heeding(&revocations, 2, Clock::manual(100));
+    let _ours = streams.join(0, of_own_session(&revocations, 1, 1));
+    let _foreign = streams.join(1, known(1000));
+    streams.doubt_all();
+    let doubted = streams.doubted().await;
+    assert_eq!(doubted.len(), 1);
+    assert!(doubted[0].permit().identity().unwrap().standing.is_some());
 }

@@ -8,6 +8,7 @@ from harness import browser as chromium
 from harness.gateway import GUARDED, Gateway, config
 from harness.misbehaving import Misbehaving
 from harness.recorder import Recorder, well_formed
+from harness.redis import Redis
 from harness.serve import Served
 
 
@@ -73,6 +74,14 @@ def start(tmp_path_factory, fastapi, recording, misbehaving):
 def guarded(start):
     """A gateway in front of the recording upstream: `/public`, `/guests`, `/api` (a user), `/api/admin` (the role)."""
     return start(config(GUARDED))
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """A Redis server of the test's own, which it may stop, restart and pause."""
+    server = Redis(tmp_path)
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@
 mod outbox;
 mod place;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::{RedisError, RedisResult, Value};
@@ -28,6 +28,7 @@ pub struct Bus {
     own: Box<str>,
     outbox: Outbox,
     history: usize,
+    heard: Mutex<Option<Instant>>,
 }
 
 /// What a gateway hears.
@@ -50,7 +51,13 @@ impl Bus {
             own: uuid::Uuid::new_v4().to_string().into(),
             outbox: Outbox::default(),
             history,
+            heard: Mutex::default(),
         })
+    }
+
+    /// The last moment up to which all that others told was heard; `None`: there is none yet.
+    pub fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the others, in order, as soon as Redis takes it; one of them may hear it twice. Does not wait. What waits
@@ -146,6 +153,7 @@ impl Bus {
             }
             let now = place.insert(now);
             if !more {
+                *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
                 ear(Heard::UpTo(asked));
                 self.wait(&mut line, now).await?;
             }

@@ -1,0 +1,317 @@
+"""Three real gateways over one PostgreSQL and one Redis: what ends at one ends at all, also where Redis fails."""
+
+import signal
+import subprocess
+import time
+
+import httpx
+import pytest
+from harness.accounts import AUTH, SUPABASE, Person
+from harness.gateway import BINARY
+from harness.postgres import database
+from harness.redis import Redis
+from harness.replicas import Load, Open, Replica, config, until
+from harness.tokens import bearer
+
+pytestmark = pytest.mark.timeout(240)
+SOON = 1.0
+"""Seconds within which an end must be known everywhere."""
+
+
+class Replicas:
+    """Gateways that share everything."""
+
+    def __init__(self, folder, redis: Redis, addresses: dict[str, str]):
+        self.folder, self.redis = folder, redis
+        self.environment = addresses | {"STORE": database(), "ACCOUNTS_SECRET": "the secret of gateways that share a store"}
+        self.all: list[Replica] = []
+
+    def start(self, count: int = 3, text: str | None = None) -> list[Replica]:
+        """So many more."""
+        for _ in range(count):
+            folder = self.folder / f"replica-{len(self.all)}"
+            folder.mkdir()
+            self.all.append(Replica(text or config(), folder, self.environment, self.redis))
+        return self.all
+
+    def command(self, *arguments: str):
+        """The command line, with the configuration of the first."""
+        first = self.all[0]
+        command = [str(BINARY), *arguments, "--config", str(first.file)]
+        done = subprocess.run(command, env=first.environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+
+    def stop(self):
+        """The end of all, and their problems."""
+        problems = []
+        for replica in self.all:
+            try:
+                replica.stop()
+            except AssertionError as problem:
+                problems.append(str(problem))
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def replicas(tmp_path, redis, fastapi, recording):
+    """Gateways on demand."""
+    replicas = Replicas(tmp_path, redis, {"APP": fastapi.address, "RECORDER": recording.address})
+    yield replicas
+    replicas.stop()
+
+
+def settled(all: list[Replica]):
+    """Waits until each hears the others."""
+    for replica in all:
+        until(lambda replica=replica: replica.ready(), "Redis is not there")
+
+
+def streams_at(all: list[Replica], token: str) -> list[Open]:
+    """A stream of each kind at each."""
+    return [Open(replica, token, kind) for replica in all for kind in ("sse", "websocket")]
+
+
+def ended_soon(streams: list[Open], begun: float, within: float = SOON) -> float:
+    """Holds streams against the time that they may take to end; when the last one did, in seconds."""
+    for stream in streams:
+        assert stream.wait() == "auth_revoked"
+    last = max(stream.ended for stream in streams) - begun
+    assert last < within, f"the last stream ended after {last:.3f} s"
+    return last
+
+
+LOG_OUTS = {
+    "session": (Person.session, lambda who, token: who.call("POST", f"{AUTH}/logout", token)),
+    "supabase": (Person.supabase, lambda who, token: who.call("POST", f"{SUPABASE}/logout?scope=global", token)),
+}
+
+
+@pytest.mark.parametrize("api", LOG_OUTS)
+def test_a_log_out_at_one_ends_tokens_and_streams_at_all(replicas, api):
+    all = replicas.start()
+    settled(all)
+    ada, bob = Person(all[0]).register(), Person(all[0]).register()
+    log_in, log_out = LOG_OUTS[api]
+    token, other = log_in(ada), log_in(bob)
+    streams, others = streams_at(all, token), streams_at(all, other)
+    begun = time.monotonic()
+    assert log_out(ada, token).is_success
+    print(f"{api}: the last stream ended after {ended_soon(streams, begun):.3f} s")
+    assert {replica.status(token) for replica in all} == {401}
+    assert {replica.status(other) for replica in all} == {200}
+    assert all_live(others)
+
+
+def all_live(streams: list[Open]) -> bool:
+    """Whether each of them goes on."""
+    return [stream.end for stream in streams if not stream.lives] == []
+
+
+def test_a_user_who_is_disabled_by_the_command_line_is_out_everywhere(replicas):
+    all = replicas.start()
+    settled(all)
+    ada = Person(all[0]).register()
+    token = ada.session()
+    streams = streams_at(all, token)
+    replicas.command("user", "disable", ada.name)
+    done = time.monotonic()
+    print(f"command line: the last stream ended {ended_soon(streams, done):.3f} s after the command")
+    assert {replica.status(token) for replica in all} == {401}
+
+
+def test_a_user_who_comes_back_at_once_after_a_log_out_everywhere_stays(replicas):
+    all = replicas.start(2)
+    settled(all)
+    ada = Person(all[0]).register()
+    for _ in range(5):
+        first = ada.supabase()
+        assert ada.call("POST", f"{SUPABASE}/logout?scope=global", first).is_success
+        again = ada.supabase()
+        streams = streams_at(all, again)
+        time.sleep(1.5)
+        assert all_live(streams), [stream.end for stream in streams]
+        assert {replica.status(first) for replica in all} == {401}
+
+
+def test_a_gateway_starts_while_redis_is_away_and_finds_it(replicas, redis):
+    redis.down()
+    all = replicas.start(2)
+    ada = Person(all[0]).register()
+    token = ada.session()
+    assert {replica.status(token) for replica in all} == {200}
+    assert not any(replica.ready() for replica in all)
+    assert httpx.get(all[0].admin + "/readyz").status_code == 503
+    redis.up()
+    took = max(until(replica.ready, "Redis was not found") for replica in all)
+    print(f"Redis was found {took:.3f} s after it came")
+    assert took < 3
+    streams = streams_at(all, token)
+    begun = time.monotonic()
+    assert ada.call("POST", f"{AUTH}/logout", token).is_success
+    ended_soon(streams, begun)
+
+
+def test_redis_restarted_under_load_is_not_noticed_by_clients(replicas, redis):
+    all = replicas.start()
+    settled(all)
+    ada, bob = Person(all[0]).register(), Person(all[0]).register()
+    load, token = Load(all, ada.session()), bob.session()
+    streams = streams_at(all, token)
+    for _ in range(3):
+        time.sleep(0.3)
+        redis.restart()
+    # What ends while it is away is known at all others, too, and never comes back.
+    redis.down()
+    begun = time.monotonic()
+    assert bob.call("POST", f"{AUTH}/logout", token).is_success
+    refused_everywhere(all, token, begun)
+    print(f"away: the last stream ended after {ended_soon(streams, begun, 2.5):.3f} s")
+    redis.up()
+    back = max(until(replica.ready, "Redis was not found") for replica in all)
+    answers = load.stop()
+    print(f"restarted: {answers}, slowest {load.slowest:.3f} s, found again after {back:.3f} s")
+    assert set(answers) == {200}, answers
+    assert {replica.status(token) for replica in all} == {401}
+
+
+def refused_everywhere(all: list[Replica], token: str, begun: float, within: float = SOON):
+    """From a while after its end on a token must be good nowhere, for good."""
+    time.sleep(max(0.0, begun + within - time.monotonic()))
+    for _ in range(20):
+        assert {replica.status(token) for replica in all} == {401}
+        time.sleep(0.02)
+
+
+def test_redis_that_stands_still_under_load_costs_clients_little(replicas, redis):
+    all = replicas.start()
+    settled(all)
+    ada, bob = Person(all[0]).register(), Person(all[0]).register()
+    load, token = Load(all, ada.session()), bob.session()
+    streams = streams_at(all, token)
+    assert {replica.status(token) for replica in all} == {200}
+    redis.pause()
+    begun = time.monotonic()
+    assert bob.call("POST", f"{AUTH}/logout", token).is_success
+    refused_everywhere(all, token, begun)
+    ended_soon(streams, begun, 2.5)
+    until(lambda: not any(replica.ready() for replica in all), "readiness says nothing")
+    assert all[0].figure("portcullis_redis_up") == 0
+    redis.resume()
+    back = max(until(replica.ready, "Redis was not found") for replica in all)
+    assert {replica.status(token) for replica in all} == {401}
+    answers = load.stop()
+    print(f"paused: {answers}, slowest {load.slowest:.3f} s, found again after {back:.3f} s")
+    assert set(answers) == {200}, answers
+    assert load.slowest < 2
+    assert all[0].figure("portcullis_redis_up") == 1
+
+
+def test_a_gateway_that_is_cut_off_honours_nothing_that_ended_meanwhile(replicas):
+    all = replicas.start()
+    settled(all)
+    near, cut = all[0], all[1]
+    ada, bob = Person(near).register(), Person(near).register()
+    load, token = Load(all, ada.session()), bob.session()
+    streams = streams_at(all, token)
+    assert {replica.status(token) for replica in all} == {200}
+    cut.wire.hold()
+    begun = time.monotonic()
+    assert bob.call("POST", f"{AUTH}/logout", token).is_success
+    refused_everywhere(all, token, begun)
+    ended_soon(streams, begun, 2.5)
+    until(lambda: not cut.ready(), "readiness says nothing")
+    assert near.ready()
+    cut.wire.mend()
+    back = until(cut.ready, "Redis was not found")
+    assert {replica.status(token) for replica in all} == {401}
+    answers = load.stop()
+    print(f"cut off: {answers}, slowest {load.slowest:.3f} s, found again after {back:.3f} s")
+    assert set(answers) == {200}, answers
+
+
+def test_connections_that_break_off_all_the_time_lose_nothing(replicas):
+    all = replicas.start()
+    settled(all)
+    ada = Person(all[0]).register()
+    load = Load(all, ada.session())
+    for _ in range(10):
+        token = ada.session()
+        streams = [Open(replica, token) for replica in all]
+        for replica in all:
+            replica.wire.drop()
+        begun = time.monotonic()
+        assert ada.call("POST", f"{AUTH}/logout", token).is_success
+        ended_soon(streams, begun, 2.5)
+        assert {replica.status(token) for replica in all} == {401}
+    answers = load.stop()
+    assert set(answers) == {200}, answers
+
+
+def looked_up(replica: Replica, token: str) -> int:
+    """How many of some calls in a row the store was asked for."""
+    before = replica.figure("portcullis_token_cache_misses_total")
+    assert {replica.status(token) for _ in range(20)} == {200}
+    return int(replica.figure("portcullis_token_cache_misses_total") - before)
+
+
+@pytest.mark.parametrize("revocation", ["closed", "stale"])
+def test_what_is_remembered_counts_while_redis_is_away_as_the_config_says(replicas, redis, revocation):
+    stale = 'revocation = "stale"\nmax_stale = "4s"'
+    [replica] = replicas.start(1, config(redis=stale if revocation == "stale" else ""))
+    settled([replica])
+    token = Person(replica).register().session()
+    assert replica.status(token) == 200
+    assert looked_up(replica, token) == 0
+    redis.down()
+    time.sleep(1.5)
+    assert looked_up(replica, token) == (0 if revocation == "stale" else 20)
+    time.sleep(4)
+    assert looked_up(replica, token) == 20, "for no longer than it says"
+    redis.up()
+    until(replica.ready, "Redis was not found")
+    until(lambda: looked_up(replica, token) == 0, "what is remembered does not count again")
+
+
+def test_a_gateway_that_stood_still_trusts_nothing_when_it_wakes(replicas):
+    all = replicas.start(2)
+    settled(all)
+    ada = Person(all[0]).register()
+    token = ada.session()
+    assert {replica.status(token) for replica in all} == {200}
+    all[1].signal(signal.SIGSTOP)
+    assert ada.call("POST", f"{AUTH}/logout", token).is_success
+    time.sleep(2)
+    all[1].signal(signal.SIGCONT)
+    assert {all[1].status(token) for _ in range(20)} == {401}
+
+
+def test_a_password_of_redis_is_given_and_printed_nowhere(replicas, redis):
+    redis.down()
+    redis.options = ("--requirepass", "hunter2-of-redis")
+    redis.up()
+    text = config().replace('url = "${REDIS}"', 'url = "${PASSWORD_URL}"')
+    for password, good in (("hunter2-of-redis", True), ("another-hunter2", False)):
+        replicas.environment["PASSWORD_URL"] = redis.url.replace("//", f"//:{password}@")
+        replica = replicas.start(1, text)[-1]
+        if good:
+            settled([replica])
+        else:
+            replica.log.wait("Redis is away")
+            assert not replica.ready()
+        seen = "\n".join(replica.log.kept + replica.out.kept) + httpx.get(replica.admin + "/readyz").text
+        assert password not in seen
+
+
+def test_news_of_what_ended_reach_who_was_started_later_and_who_stays(replicas):
+    [first] = replicas.start(1)
+    settled([first])
+    ada = Person(first).register()
+    token = ada.session()
+    assert first.status(token) == 200
+    second = replicas.start(1)[-1]
+    settled([second])
+    assert second.status(token) == 200
+    late = Person(second, name=ada.name)
+    assert late.call("POST", f"{AUTH}/logout", token).is_success
+    until(lambda: first.status(token) == 401, "the first did not hear", SOON)
+    assert httpx.get(second.url + "/behind/x", headers=bearer(token)).status_code == 401
