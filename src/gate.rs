@@ -46,13 +46,14 @@ use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::refusal::style::Wanted;
 use crate::refusal::{Refusal, style};
-use crate::request::credential::{Found, Place, Sources, Taken};
+use crate::request::credential::{Credential, Found, Place, Sources, Taken};
 use crate::request::head::{Head, HeadRules};
 use crate::request::peer::Peer;
 use crate::resources::{Desk, Resources};
 use crate::route::router::{Conflict, Match, Router};
 use crate::route::{Materials, Refused, Route, Target};
 use crate::streams::{End, Judge, Verdict};
+use crate::tickets::{Again, Hold, Use};
 use crate::wire::vitals::Busy;
 
 /// A compiled configuration. Swapped whole; a request keeps the one that it began with.
@@ -116,7 +117,8 @@ impl Gate {
             .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
         let verifier = Verifier::build(&config, resources.key_sources(), resources.clock.clone())
             .map_err(|error| blame.one(&error))?
-            .telling(&resources.sightings);
+            .telling(&resources.sightings)
+            .heeding(&resources.bans);
         let seal = seal(&config, resources)
             .map_err(|(line, error)| blame.all([(line, error.to_string(), MEND_KEY.to_owned())]))?;
         let materials = Materials {
@@ -134,7 +136,10 @@ impl Gate {
         Ok(Self {
             limits: Limits::build(&config.limits, meters, clock, &resources.metrics),
             head_rules: HeadRules::build(&config.server),
-            everywhere: Sources::build(config.every_source()),
+            everywhere: match config.tickets {
+                Some(_) => Sources::build(config.every_source()).with_tickets(),
+                None => Sources::build(config.every_source()),
+            },
             sink: resources.sink.with(switches(&config.log)),
             router,
             routes,
@@ -310,7 +315,12 @@ impl Gate {
         passing.offered_bearer = taken.offered_bearer;
         let place = taken.found.place();
         passing.token_in_query |= place == Some(Place::Query);
-        let caller = self.caller(route, taken.found, &conn.desk.tokens).await;
+        let (caller, ticket) = match taken.found {
+            Found::Token(credential) if place == Some(Place::Ticket) => {
+                self.bearer(head, (route, credential), conn).await
+            }
+            found => (self.caller(route, found, &conn.desk.tokens).await, None),
+        };
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
         passing.admission.admit(Ask {
@@ -343,6 +353,7 @@ impl Gate {
             connection_id: found.params.decoded("connection_id").map(Cow::into_owned),
             offered_bearer: passing.offered_bearer,
             permit,
+            ticket,
             parts: &mut passing.parts,
             body: std::mem::take(&mut passing.body),
             downstream: &mut passing.downstream,
@@ -391,6 +402,34 @@ impl Gate {
                     .identify(tokens, credential, route.issuers())
                     .await
             }
+        }
+    }
+
+    /// Who calls by a ticket: the bearer of the token that it stands for, if that is still good.
+    async fn bearer(
+        &self,
+        head: &Head,
+        (route, ticket): (&Route, Credential),
+        conn: &Conn,
+    ) -> (Caller, Option<Hold>) {
+        let Some(settings) = &self.config.tickets else {
+            return (Caller::Unverified(Refusal::TicketInvalid, ticket), None);
+        };
+        let tickets = &conn.desk.tickets;
+        let place = ticket_use(head, settings);
+        let text = ticket.token.expose();
+        let redeemed = match tickets.redeem(text, &place, settings.per_user).await {
+            Ok(redeemed) => redeemed,
+            Err(error) => return (Caller::Unverified(error.into(), ticket), None),
+        };
+        let credential = Credential {
+            token: redeemed.token,
+            place: Place::Ticket,
+        };
+        let found = Found::Token(credential);
+        match self.caller(route, found, &conn.desk.tokens).await {
+            Caller::Unverified(refusal, _) => (Caller::Unverified(refusal, ticket), None),
+            caller => (caller, redeemed.hold),
         }
     }
 
@@ -480,6 +519,25 @@ impl Judge for Gate {
 
     fn read(&self, token: &str) -> Option<Arc<Identity>> {
         self.verifier.judge(&token.into()).ok()
+    }
+}
+
+/// What a request with a ticket uses it for. Only an event stream can be resumed.
+fn ticket_use<'h>(head: &'h Head, settings: &config::Tickets) -> Use<'h> {
+    let (method, again) = match head.is_websocket() {
+        // Also where it is an extended CONNECT (RFC 8441).
+        true => ("GET", Again::Never),
+        false
+            if settings.resume && *head.method() == Method::GET && head.accepts_event_stream() =>
+        {
+            ("GET", Again::OnceEnded)
+        }
+        false => (head.method().as_str(), Again::Never),
+    };
+    Use {
+        method,
+        path: head.path(),
+        again,
     }
 }
 

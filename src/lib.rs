@@ -16,6 +16,7 @@ pub mod faces;
 pub mod openapi;
 pub mod forward;
 pub mod jobs;
+pub mod tickets;
 pub mod limits;
 pub mod streams;
 pub mod journal;

@@ -74,7 +74,9 @@ impl Policy {
             (
                 _,
                 Caller::Unverified(
-                    refusal @ (Refusal::KeysUnavailable | Refusal::StoreUnavailable),
+                    refusal @ (Refusal::KeysUnavailable
+                    | Refusal::StoreUnavailable
+                    | Refusal::TicketsUnavailable),
                     _,
                 ),
             ) => Err(*refusal),

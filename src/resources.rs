@@ -23,9 +23,11 @@ use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
 use crate::state::Revocations;
+use crate::state::bans::Bans;
 use crate::state::redis::Redis;
 use crate::state::redis::bus::Bus;
 use crate::streams::Streams;
+use crate::tickets::Tickets;
 
 /// What outlives a configuration: handed to every gate that is built.
 pub struct Resources {
@@ -43,6 +45,10 @@ pub struct Resources {
     pub revocations: Arc<Revocations>,
     /// What several gateways share; `None`: there is one gateway, and its memory.
     pub redis: Option<Arc<Redis>>,
+    /// What stands for tokens in URLs.
+    pub tickets: Arc<Tickets>,
+    /// What an operator has refused.
+    pub bans: Arc<Bans>,
     /// Who hears of new tokens.
     pub sightings: Arc<Sightings>,
     /// News from gateway to gateway, likewise.
@@ -70,6 +76,8 @@ impl Resources {
         Self {
             streams,
             revocations,
+            tickets: Tickets::new(clock.clone()),
+            bans: Bans::new(),
             redis: None,
             sightings,
             bus: None,
@@ -92,6 +100,8 @@ impl Resources {
         Self {
             streams: Streams::heeding(&revocations, 1, clock.clone()),
             revocations,
+            tickets: Tickets::new(clock.clone()),
+            bans: Bans::new(),
             redis: None,
             sightings: Sightings::new(),
             bus: None,
@@ -136,6 +146,8 @@ pub struct Desk {
     pub tokens: LocalTokens,
     /// Tunnels under way: they outlive the connection that they came over.
     tunnels: Rc<Cell<usize>>,
+    /// What stands for tokens in URLs.
+    pub tickets: Arc<Tickets>,
     index: usize,
     streams: Arc<Streams>,
     metrics: Metrics,
@@ -155,6 +167,7 @@ impl Desk {
                 .telling(Arc::clone(&book.cells)),
             tunnels: Rc::default(),
             index,
+            tickets: Arc::clone(&resources.tickets),
             streams: Arc::clone(&resources.streams),
             metrics: resources.metrics.clone(),
             book: RefCell::new(Rc::new(book)),

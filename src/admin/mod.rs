@@ -1,7 +1,9 @@
 //! The admin listener's service: `/healthz` (alive), `/readyz` (each part named), `/metrics`, `/openapi.json` and
-//! `/docs` to browse it (`docs.rs`). It reads and changes nothing. A page in a browser must not get at it: see `check_caller`.
+//! `/docs` to browse it (`docs.rs`), which change nothing; and live streams, for the holder of a token (`streams.rs`). A page
+//! in a browser must not get at it: see `check_caller`.
 
 mod docs;
+pub mod streams;
 
 use std::net::Ipv6Addr;
 

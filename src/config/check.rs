@@ -13,10 +13,11 @@ use super::units;
 use super::{
     Admin, Config, Errors, Listen, Log, LogFormat, Server, ServerTls, Source, Store, StorePlace,
     Tokens, accounts, apis, assertion, headers, issuer, jobs, limits, own, pattern, redis, route,
-    secrets, store, trial, upstream,
+    secrets, store, tickets, trial, upstream,
 };
 use crate::refusal::Language;
 use crate::refusal::style::ErrorStyle;
+use crate::secret::Secret;
 
 /// `tree` as a configuration.
 pub(super) fn check(tree: &Tree, report: Report) -> Result<Config, Problems> {
@@ -37,6 +38,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let errors = errors(top.table("errors"));
     let sources = credentials(top.table("credentials"));
     let tokens = tokens(top.table("tokens"));
+    let tickets = tickets::tickets(top.table("tickets"));
     let mut issuers = issuer::issuers(&mut top);
     let apis = apis::apis(top.table("api"));
     let store = store::store(top.table("store"));
@@ -53,6 +55,8 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let signers = own::Signers {
         assertion: assertion.as_ref(),
         accounts: accounts.as_ref(),
+        tickets: tickets.is_some(),
+        verifies: issuers.len() > 0 && !sources.is_empty(),
     };
     let common = route::Common {
         max_body: server.max_body,
@@ -87,6 +91,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
         assertion,
         tokens,
         limits,
+        tickets,
         store,
         jobs,
         redis,
@@ -200,6 +205,7 @@ fn admin(mut table: Table<'_>) -> Admin {
             .text("listen", units::address)
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9901))),
         enabled: table.flag("enabled").unwrap_or(true),
+        token: table.secret("token", admin_token),
     };
     if admin.enabled && !admin.listen.ip().is_loopback() {
         table.warning(
@@ -209,6 +215,18 @@ fn admin(mut table: Table<'_>) -> Admin {
         );
     }
     admin
+}
+
+/// Long enough that nobody guesses it, and such as a header can carry.
+fn admin_token(text: &str) -> Result<Secret<Box<str>>, units::Wrong> {
+    let fits = text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !fits || secrets::is_published(text) {
+        return Err(units::Wrong::new(
+            "is not 32 visible characters or more that nobody else knows",
+            "openssl rand -base64 48, in ${PORTCULLIS_ADMIN_TOKEN}",
+        ));
+    }
+    Ok(Secret::new(text.into()))
 }
 
 fn log(mut table: Table<'_>) -> Log {

@@ -21,6 +21,7 @@ mod route;
 mod secrets;
 mod shape;
 mod source;
+mod tickets;
 pub(crate) mod store;
 mod trial;
 pub(crate) mod units;
@@ -63,6 +64,7 @@ pub use own::OwnCall;
 pub use problem::{Problem, Problems};
 pub use shape::schema;
 pub use store::{Store, StorePlace};
+pub use tickets::Tickets;
 pub use trial::{Test, TestCaller};
 
 /// Reads and checks the file at `path`, with the process's environment. Also reads the key and
@@ -111,6 +113,8 @@ pub struct Config {
     pub assertion: Option<Assertion>,
     pub tokens: Tokens,
     pub limits: Limits,
+    /// `None`: there are none.
+    pub tickets: Option<Tickets>,
     /// `None`: the gateway has no users of its own.
     pub accounts: Option<Accounts>,
     /// `None`: nothing is kept.
@@ -207,6 +211,8 @@ pub struct ServerTls {
 pub struct Admin {
     pub listen: SocketAddr,
     pub enabled: bool,
+    /// `None`: what asks for it is not there.
+    pub token: Option<Secret<Box<str>>>,
 }
 
 /// `[log]`.

@@ -13,6 +13,10 @@ pub enum OwnCall {
     Readyz,
     /// `<mount>/verify`: who calls, for another proxy.
     Verify,
+    /// `<mount>/tickets`: a ticket for a stream's URL.
+    Tickets,
+    /// `<mount>/streams/renew`: a newer token for the streams of its session.
+    Renew,
     /// `<mount>/jwks.json`: the public keys of all that the gateway signs.
     Jwks,
     /// Everything else under the mount: nothing is there, and none of it is an upstream's.
@@ -30,6 +34,10 @@ pub(super) struct Own {
 pub(super) struct Signers<'c> {
     pub(super) assertion: Option<&'c Assertion>,
     pub(super) accounts: Option<&'c Accounts>,
+    /// There are tickets.
+    pub(super) tickets: bool,
+    /// There are tokens, and places for them.
+    pub(super) verifies: bool,
 }
 
 struct Call {
@@ -63,7 +71,23 @@ impl Own {
         let Signers {
             assertion,
             accounts,
+            tickets,
+            verifies,
         } = signers;
+        let bearers = [
+            (OwnCall::Tickets, "own:tickets", "tickets", tickets),
+            (OwnCall::Renew, "own:renew", "streams/renew", true),
+        ];
+        for (call, name, path, on) in bearers {
+            if verifies && on {
+                own.calls.push(Call {
+                    call,
+                    name,
+                    path: format!("{mount}/{path}").into(),
+                    auth: Auth::Required,
+                });
+            }
+        }
         if assertion.is_some() || accounts.is_some() {
             own.open(OwnCall::Jwks, "own:jwks", &format!("{mount}/jwks.json"));
         }
@@ -113,7 +137,9 @@ fn mend(call: OwnCall) -> &'static str {
         OwnCall::Jwks => {
             "choose another path, or set well_known = false in [assertion] and [accounts]"
         }
-        OwnCall::Verify | OwnCall::Nothing => "choose another path",
+        OwnCall::Verify | OwnCall::Tickets | OwnCall::Renew | OwnCall::Nothing => {
+            "choose another path"
+        }
     }
 }
 

@@ -123,9 +123,9 @@ impl Face {
     async fn answer(&self, call: Call<'_>) -> Result<Response<Body>, Refusal> {
         match self {
             Self::Own(own) => match own.check(call.head) {
-                Ok(()) => own.serve(&call),
+                Ok(()) => own.serve(call).await,
                 Err(Refusal::MethodRefused) => {
-                    Ok(method_refused(HeaderValue::from_static(READS), &call))
+                    Ok(method_refused(HeaderValue::from_static(own.allow()), &call))
                 }
                 Err(refusal) => Err(refusal),
             },
@@ -313,9 +313,6 @@ fn method_refused(allow: HeaderValue, call: &Call<'_>) -> Response<Body> {
     response.headers_mut().insert(ALLOW, allow);
     response
 }
-
-/// What is served where nothing changes: see `page::read_only`.
-const READS: &str = "GET, HEAD";
 
 /// As much of a `User-Agent` is kept, in bytes.
 const AGENT_MAX: usize = 512;

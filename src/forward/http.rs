@@ -41,6 +41,7 @@ use crate::refusal::Refusal;
 use crate::request::head::Head;
 use crate::request::upgrade::Upgrade;
 use crate::streams::{self, Member, Membership, Streams};
+use crate::tickets::Hold;
 
 /// How a route carries: everything about it that is known before a request comes.
 pub struct Carriage {
@@ -70,6 +71,8 @@ pub struct Exchange<'r, 'l> {
     pub offered_bearer: bool,
     /// Leave to go on.
     pub permit: Permit,
+    /// The ticket that it came by, to be given back.
+    pub ticket: Option<Hold>,
     /// Its head, as it will be sent: credentials are out of it.
     pub parts: &'r mut Parts,
     /// Its body.
@@ -331,7 +334,11 @@ impl Carriage {
         let lease = exchange.admission.stream(&exchange.permit)?;
         journal.kind = Kind::Sse;
         let ending = journal.ending();
-        let membership = self.join((streams::Kind::Sse, lease.as_ref()), exchange);
+        let ticket = exchange.ticket.take();
+        let mut membership = self.join((streams::Kind::Sse, lease.as_ref()), exchange);
+        if let Some(ticket) = ticket {
+            membership.upon_leaving(move |left| ticket.leave(&left));
+        }
         let over = move |outcome: streams::Outcome| {
             ending.set(Some(outcome.word()));
             drop(lease);

@@ -23,6 +23,7 @@ use crate::records::TokenHash;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
+use crate::state::bans::{Bans, Presented};
 
 /// The issuers of one configuration and the tokens verified under it.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ pub struct Verifier {
     leeway: u64,
     cache_time: Duration,
     sightings: Option<Arc<Sightings>>,
+    bans: Arc<Bans>,
 }
 
 /// One step of a token's way, for `explain`.
@@ -75,6 +77,7 @@ impl Verifier {
             leeway: tokens.leeway,
             cache_time: tokens.cache_time,
             sightings: None,
+            bans: Bans::new(),
         }
     }
 
@@ -82,6 +85,13 @@ impl Verifier {
     #[must_use]
     pub fn telling(mut self, sightings: &Arc<Sightings>) -> Self {
         self.sightings = Some(Arc::clone(sightings));
+        self
+    }
+
+    /// The same, refusing what these bans say.
+    #[must_use]
+    pub fn heeding(mut self, bans: &Arc<Bans>) -> Self {
+        self.bans = Arc::clone(bans);
         self
     }
 
@@ -311,7 +321,9 @@ impl Verifier {
     /// Verifies a token for the cache. The generations are read first: keys that change meanwhile make
     /// the entry one of the past.
     async fn entry(&self, token: &Arc<str>) -> Result<Entry, Fault> {
-        let generations: Vec<u64> = self.issuers.iter().map(Issuer::generation).collect();
+        let generations: Vec<u64> = (0..self.issuers.len())
+            .map(|index| self.generation(index))
+            .collect();
         let moment = self.moment();
         let identity = match (hash_of(token), self.own()) {
             (Some(hash), Some((issuer, own))) => self
@@ -324,6 +336,9 @@ impl Verifier {
                 identity
             }
         };
+        if self.bans.refuses(presented(&identity)) {
+            return Err(Fault::plain("session", Refusal::TokenRevoked));
+        }
         let left = Duration::from_secs(identity.ends_at.saturating_sub(moment.wall));
         Ok(Entry {
             generation: generations[identity.issuer_index],
@@ -449,7 +464,8 @@ impl Verifier {
 
 impl Generations for Verifier {
     fn generation(&self, index: usize) -> u64 {
-        self.issuers.get(index).map_or(0, Issuer::generation)
+        let keys = self.issuers.get(index).map_or(0, Issuer::generation);
+        keys.wrapping_add(self.bans.version())
     }
 
     fn stands(&self, identity: &Identity) -> bool {
@@ -470,6 +486,17 @@ impl Fault {
             refusal,
             refetch: None,
         }
+    }
+}
+
+/// What bans know a token by.
+fn presented(identity: &Identity) -> Presented<'_> {
+    let issued_at = identity.claims.get("iat");
+    Presented {
+        subject: &identity.user_id,
+        session: identity.session_id.as_deref(),
+        // A `NumericDate` may have a fraction; `as` saturates.
+        issued_at: issued_at.and_then(Value::as_f64).map(|iat| iat as u64),
     }
 }
 

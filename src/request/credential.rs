@@ -13,6 +13,9 @@ use crate::secret::Secret;
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN: usize = 8 * 1024;
 
+/// What every ticket begins with, which tells it from a parameter of the upstream's that is called `ticket` too.
+pub const TICKET_PREFIX: &str = "pt_";
+
 /// A token as it came, and where it stood.
 #[derive(Clone, Debug)]
 pub struct Credential {
@@ -35,6 +38,8 @@ pub enum Place {
     Cookie,
     /// `Sec-WebSocket-Protocol: bearer, <token>`.
     Subprotocol,
+    /// A ticket in the query, which stands for a token.
+    Ticket,
 }
 
 /// What was found in the places that a route allows.
@@ -73,6 +78,7 @@ pub struct Taken {
 pub struct Sources {
     bearer: bool,
     subprotocol: bool,
+    tickets: bool,
     headers: Vec<HeaderName>,
     queries: Vec<Box<str>>,
     cookies: Vec<Box<str>>,
@@ -92,6 +98,15 @@ impl Sources {
             }
         }
         built
+    }
+
+    /// The same, and tickets.
+    #[must_use]
+    pub fn with_tickets(self) -> Self {
+        Self {
+            tickets: true,
+            ..self
+        }
     }
 
     /// Finds the credential and removes every token from the request: from `everywhere`, the places of all
@@ -130,6 +145,13 @@ impl Sources {
         for name in self.headers.iter().filter(|_| present.own) {
             for value in headers.get_all(name) {
                 sighting.add(Place::Header, value.as_bytes())?;
+            }
+        }
+        if self.tickets
+            && let Some(query) = parts.uri.query()
+        {
+            for ticket in places::tickets(query) {
+                sighting.add(Place::Ticket, &ticket)?;
             }
         }
         if let Some(query) = parts.uri.query()
@@ -175,6 +197,12 @@ impl Sources {
         if let Some(query) = parts.uri.query()
             && !self.queries.is_empty()
             && let Some(kept) = places::without_values(query, &self.queries)
+        {
+            parts.uri = places::with_query(&parts.uri, &kept);
+        }
+        if self.tickets
+            && let Some(query) = parts.uri.query()
+            && let Some(kept) = places::without_tickets(query)
         {
             parts.uri = places::with_query(&parts.uri, &kept);
         }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, COOKIE, Entry, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::uri::{PathAndQuery, Uri};
 
+use super::credential::TICKET_PREFIX;
+
 /// Whether this can be a token at all: RFC 6750's `b64token`.
 pub(super) fn is_token(text: &[u8]) -> bool {
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
@@ -63,9 +65,32 @@ pub(super) fn query_values<'a>(
     })
 }
 
+/// The tickets in a query. A parameter that is called so and is none of ours is the upstream's own.
+pub(super) fn tickets(query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    query.split('&').filter_map(ticket)
+}
+
+/// The query without tickets; `None` where there are none.
+pub(super) fn without_tickets(query: &str) -> Option<String> {
+    without(query, |pair| ticket(pair).is_some())
+}
+
+fn ticket(pair: &str) -> Option<Cow<'_, [u8]>> {
+    let (name, value) = pair.split_once('=')?;
+    let value = decode(value).unwrap_or(Cow::Borrowed(value.as_bytes()));
+    let ours = *decode(name)? == *TICKET && value.starts_with(TICKET_PREFIX.as_bytes());
+    ours.then_some(value)
+}
+
 /// The query without the parameters called `names`; `None` where there are none.
 pub(super) fn without_values(query: &str, names: &[Box<str>]) -> Option<String> {
-    let ours = |pair: &&str| is_named(pair.split('=').next().unwrap_or(pair), names);
+    without(query, |pair| {
+        is_named(pair.split('=').next().unwrap_or(pair), names)
+    })
+}
+
+fn without(query: &str, is_ours: impl Fn(&str) -> bool) -> Option<String> {
+    let ours = |pair: &&str| is_ours(pair);
     query.split('&').find(ours)?;
     let mut kept = String::with_capacity(query.len());
     for (at, pair) in query.split('&').filter(|pair| !ours(pair)).enumerate() {
@@ -197,6 +222,9 @@ pub(super) fn remove_subprotocol(headers: &mut HeaderMap) -> bool {
 fn is_named(name: &str, names: &[Box<str>]) -> bool {
     decode(name).is_some_and(|name| names.iter().any(|known| known.as_bytes() == &*name))
 }
+
+/// The parameter that a ticket stands in.
+const TICKET: &[u8] = b"ticket";
 
 /// Decodes escapes once; `None` for a broken one.
 fn decode(text: &str) -> Option<Cow<'_, [u8]>> {

@@ -12,7 +12,7 @@ use crate::body::Body;
 use crate::config::{self, Auth, Config, Credentials, Errors, SseReject, WebsocketReject};
 use crate::downstream::Downstream;
 use crate::faces::Face;
-use crate::faces::own::Own;
+use crate::faces::own::{From, Own};
 use crate::forward::connect::TlsError;
 use crate::forward::headers::Screens;
 use crate::forward::http::Carriage;
@@ -119,9 +119,15 @@ impl Target {
         let own = resources.own.as_ref().map(|own| own.keyring());
         let keyrings = own.into_iter().chain(materials.seal.map(Seal::keyring));
         let keyrings = keyrings.cloned().collect();
-        let board = resources.board.clone();
+        let from = From {
+            board: resources.board.clone(),
+            keyrings,
+            streams: Arc::clone(&resources.streams),
+            tickets: Arc::clone(&resources.tickets),
+            settings: materials.config.tickets,
+        };
         let identity = &materials.config.identity;
-        Self::Face(Face::Own(Own::build(call, board, keyrings, identity)))
+        Self::Face(Face::Own(Own::build(call, from, identity)))
     }
 }
 
@@ -138,7 +144,13 @@ impl Route {
             policy: Policy::build(route),
             limits: Rules::build(route, &materials.config.limits),
             target: Target::build(route, materials)?,
-            sources: Sources::build(&route.sources),
+            sources: match (route.target, materials.config.tickets) {
+                // A ticket stands for a token where streams are: nothing of ours is one.
+                (config::Target::Upstream(_), Some(_)) => {
+                    Sources::build(&route.sources).with_tickets()
+                }
+                _ => Sources::build(&route.sources),
+            },
             credentials: route.credentials,
             issuers: route.issuers.clone(),
             auth: route.auth,

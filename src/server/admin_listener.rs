@@ -10,6 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
 use crate::admin;
+use crate::admin::streams::Live;
 use crate::faces;
 use crate::server::Station;
 
@@ -30,6 +31,16 @@ pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
             let service = service_fn(move |request: Request<Incoming>| {
                 let station = Arc::clone(&station);
                 async move {
+                    if admin::streams::is_ours(request.uri().path()) {
+                        let gate = station.gate.load_full();
+                        let live = Live {
+                            streams: &station.resources.streams,
+                            bans: &station.resources.bans,
+                            sink: &gate.sink(),
+                            token: gate.config().admin.token.as_ref(),
+                        };
+                        return Ok(admin::streams::respond(live, request).await);
+                    }
                     let document = || faces::document(station.gate.load().config());
                     Ok::<_, Infallible>(admin::respond(&station.admin, &request, &document))
                 }

@@ -33,6 +33,7 @@ use crate::identity::jwks::JwksSources;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Registration;
 use crate::resources::Resources;
+use crate::tickets::Tickets;
 
 pub use worker::Worker;
 
@@ -150,6 +151,9 @@ impl Running {
         let jwks = JwksSources::fetching(Handle::current(), clock.clone());
         let mut resources = Resources::new(&config, jwks, sink, clock);
         shared::open(&config, &mut resources)?;
+        if let Some(redis) = &resources.redis {
+            resources.tickets = Tickets::shared(redis, resources.clock.clone());
+        }
         accounts::open(&config, &mut resources).await?;
         let resources = Arc::new(resources);
         let gate = Gate::build(config, &resources)?;
@@ -187,6 +191,8 @@ impl Running {
         tokio::task::spawn_local(background::run(Arc::clone(&station)));
         tokio::task::spawn_local(accounts::keep(Arc::clone(&station)));
         tokio::task::spawn_local(doubts::settle(Arc::clone(&station)));
+        let tickets = Arc::clone(&station.resources.tickets);
+        tokio::task::spawn_local(async move { tickets.keep().await });
         tokio::task::spawn_local(accounts::keep_jobs(Arc::clone(&station)));
         if watch_files {
             tokio::task::spawn_local(reload::watch(Arc::clone(&station)));

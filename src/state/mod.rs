@@ -2,6 +2,7 @@
 //! here; every remembered verification is held against it at each use, so that none outlives the end, and live
 //! streams hear of it. Nothing is lost when an entry is dropped: what was verified before it is verified again.
 
+pub mod bans;
 pub mod redis;
 pub mod trust;
 

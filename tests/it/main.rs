@@ -20,6 +20,7 @@ mod layers;
 mod leaving;
 mod lifecycle;
 mod limits;
+mod lives;
 mod own;
 mod rates;
 mod switching;

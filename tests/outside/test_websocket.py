@@ -219,6 +219,7 @@ def test_a_client_that_vanishes_is_gone_for_the_upstream(gateway, fastapi):
 def test_a_tunnel_ends_with_its_token(gateway, fastapi):
     begin = time.time()
     with connect(gateway.ws("/ws/echo/expiry"), subprotocols=["bearer", mint(lifetime=2)]) as socket:
+        assert json.loads(socket.recv(timeout=15))["type"] == "auth_expiring"
         socket.send("hello")
         assert socket.recv(timeout=15) == "hello"
         with pytest.raises(ConnectionClosed) as closed:

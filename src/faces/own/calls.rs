@@ -4,7 +4,7 @@ use http::Method;
 use schemars::JsonSchema;
 use serde_json::Value;
 
-use super::Verified;
+use super::{Renewed, TicketGiven, TicketWish, Verified};
 use crate::config::{Config, OwnCall, PathPattern, Segment, Target};
 use crate::openapi::document::{Credential, Document, Part};
 use crate::openapi::{Answer, Row, Takes, Who, schema};
@@ -48,7 +48,7 @@ fn literal(pattern: &PathPattern) -> Option<String> {
 }
 
 /// The calls, each at the path that the configuration gives it.
-static CALLS: [Row<OwnCall>; 4] = [
+static CALLS: [Row<OwnCall>; 6] = [
     Row {
         op: OwnCall::Healthz,
         method: Method::GET,
@@ -98,6 +98,36 @@ static CALLS: [Row<OwnCall>; 4] = [
             status: 200,
             what: "The identity; its headers stand beside it",
             body: Some(schema::<Verified<'static>>()),
+        }],
+        fails: &[],
+    },
+    Row {
+        op: OwnCall::Tickets,
+        method: Method::POST,
+        path: "",
+        summary: "A ticket, which stands for the token in the URL of one stream",
+        who: Who::Holder,
+        takes: Takes::Json(schema::<TicketWish>()),
+        params: &[],
+        answers: &[Answer {
+            status: 200,
+            what: "The ticket",
+            body: Some(schema::<TicketGiven<'static>>()),
+        }],
+        fails: &[400, 429, 503],
+    },
+    Row {
+        op: OwnCall::Renew,
+        method: Method::POST,
+        path: "",
+        summary: "Lets the streams of the session go on until the token ends that the call is made with",
+        who: Who::Holder,
+        takes: Takes::Nothing,
+        params: &[],
+        answers: &[Answer {
+            status: 200,
+            what: "How many there are, and until when",
+            body: Some(schema::<Renewed>()),
         }],
         fails: &[],
     },

@@ -1,0 +1,116 @@
+//! Tokens of issuers that this gateway cannot ask: what an operator has refused of them. A user's are refused that were
+//! issued before; a session's all, since its issuer goes on giving it new ones. Kept until none of them can be good any
+//! more.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::clock::UnixSeconds;
+
+/// What is refused; one for the process.
+#[derive(Debug, Default)]
+pub struct Bans {
+    /// Counts them: what is remembered from before one must be verified again.
+    version: AtomicU64,
+    bans: RwLock<HashMap<Banned, UnixSeconds>>,
+}
+
+/// Whose tokens are refused.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Banned {
+    /// A user's (`sub`), as far as they were issued by then.
+    User(Box<str>),
+    /// A session's (`session_id`).
+    Session(Box<str>),
+}
+
+/// What is known of a token.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Presented<'t> {
+    pub subject: &'t str,
+    pub session: Option<&'t str>,
+    /// `iat`; one without may be older than anything.
+    pub issued_at: Option<UnixSeconds>,
+}
+
+impl Bans {
+    /// Nothing is refused yet.
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// How many bans there were.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Refuses from now on. `false`: there are too many, and nothing was refused.
+    pub fn add(&self, banned: Banned, now: UnixSeconds) -> bool {
+        let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
+        if bans.len() >= MOST {
+            bans.retain(|_, at| now.saturating_sub(*at) < KEPT);
+        }
+        if bans.len() >= MOST {
+            return false;
+        }
+        bans.insert(banned, now);
+        self.version.fetch_add(1, Ordering::Release);
+        true
+    }
+
+    /// Whether a token is refused.
+    pub fn refuses(&self, token: Presented<'_>) -> bool {
+        if self.version() == 0 {
+            return false;
+        }
+        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
+        let session = token.session.map(|session| Banned::Session(session.into()));
+        if session.is_some_and(|session| bans.contains_key(&session)) {
+            return true;
+        }
+        let user = bans.get(&Banned::User(token.subject.into()));
+        user.is_some_and(|at| token.issued_at.is_none_or(|issued| issued <= *at))
+    }
+}
+
+const MOST: usize = 100_000;
+/// Seconds: longer than any token should live.
+const KEPT: u64 = 30 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_tokens_of_a_user_and_all_of_a_session_are_refused() {
+        let bans = Bans::new();
+        let token = |subject, session, issued_at| {
+            bans.refuses(Presented {
+                subject,
+                session,
+                issued_at,
+            })
+        };
+        assert!(!token("u", Some("s"), Some(100)));
+        assert!(bans.add(Banned::User("u".into()), 100));
+        assert!(bans.add(Banned::Session("s".into()), 100));
+        for (subject, session, issued_at, refused) in [
+            ("u", None, Some(100), true),
+            ("u", None, None, true),
+            ("u", None, Some(101), false),
+            ("u", Some("s"), Some(101), true),
+            ("v", Some("s"), Some(500), true),
+            ("v", Some("t"), Some(50), false),
+            ("s", Some("u"), Some(50), false),
+        ] {
+            assert_eq!(
+                token(subject, session, issued_at),
+                refused,
+                "{subject} {session:?}"
+            );
+        }
+        assert_eq!(bans.version(), 2);
+    }
+}
