@@ -121,6 +121,45 @@ impl Accounts {
         })
     }
 
+    /// Whether whoever holds a session is its user still: it has just logged in, or reads its mail.
+    ///
+    /// # Errors
+    /// `ReauthenticationNeeded`, `CodeInvalid`, `SessionGone`, `TooMany`, `Unavailable`, `Failed`.
+    pub(super) async fn is_present(
+        &self,
+        who: Who,
+        user: &User,
+        (nonce, client): (Option<&str>, &Client),
+    ) -> Result<(), AccountError> {
+        let settings = self.settings();
+        let (Some(recent), Some(_)) = (settings.config.password.require_recent, &user.password)
+        else {
+            return Ok(());
+        };
+        let (session, _) = self.session(who).await?;
+        let age = self.now().saturating_sub(session.authentication.at);
+        if u128::try_from(age).unwrap_or_default() < recent.as_millis() {
+            return Ok(());
+        }
+        let nonce = nonce.ok_or(AccountError::ReauthenticationNeeded)?;
+        let kind = CodeKind::Reauthentication;
+        let name = format!("nonce:{}", user.id);
+        let attempt = self.attempts.begin(&name, client.address).await?;
+        let hash = self.code_hash(user.id, kind, nonce.trim());
+        let hash = hash.map_err(|error| AccountError::failed(&error))?;
+        let taken = self.store.take_code(Some(user.id), kind, hash).await?;
+        match taken.map(|code| self.fresh(code)) {
+            Some(Ok(_)) => {
+                attempt.succeeded();
+                Ok(())
+            }
+            _ => {
+                attempt.failed();
+                Err(AccountError::CodeInvalid)
+            }
+        }
+    }
+
     /// Takes a code, confirms the address that it was sent to, and logs its owner in.
     ///
     /// # Errors
@@ -246,13 +285,23 @@ impl Accounts {
         kinds: &[CodeKind],
     ) -> Result<Code, AccountError> {
         let email = profile::email(email).map_err(|_| AccountError::CodeInvalid)?;
-        let user = self.store.user_by_email(&email).await?;
-        let user = user.ok_or(AccountError::CodeInvalid)?.id;
-        for kind in kinds {
-            let hash = self.code_hash(user, *kind, code.trim());
-            let hash = hash.map_err(|error| AccountError::failed(&error))?;
-            if let Some(code) = self.store.take_code(Some(user), *kind, hash).await? {
-                return self.fresh(code);
+        let mut users: Vec<User> = self
+            .store
+            .user_by_email(&email)
+            .await?
+            .into_iter()
+            .collect();
+        if kinds.contains(&CodeKind::EmailChange) {
+            // It was sent to the address that is to become the user's.
+            users.extend(self.store.users_by_email_change(&email).await?);
+        }
+        for user in users.iter().map(|user| user.id) {
+            for kind in kinds {
+                let hash = self.code_hash(user, *kind, code.trim());
+                let hash = hash.map_err(|error| AccountError::failed(&error))?;
+                if let Some(code) = self.store.take_code(Some(user), *kind, hash).await? {
+                    return self.fresh(code);
+                }
             }
         }
         Err(AccountError::CodeInvalid)

@@ -63,6 +63,9 @@ pub enum AccountError {
     /// It must come with a new one.
     #[error("the current password is missing")]
     CurrentPasswordRequired,
+    /// The session is too old to choose a new password in: a mailed code must come with it.
+    #[error("the user must show again who it is")]
+    ReauthenticationNeeded,
     /// An anonymous user cannot have a password before it has a name.
     #[error("an anonymous user needs an e-mail address first")]
     NameMissing,
@@ -132,6 +135,7 @@ impl AccountError {
             Self::SamePassword => "same_password",
             Self::CurrentPasswordWrong => "current_password_wrong",
             Self::CurrentPasswordRequired => "current_password_required",
+            Self::ReauthenticationNeeded => "reauthentication_needed",
             Self::NameMissing => "name_missing",
             Self::RefreshUnknown => "refresh_unknown",
             Self::RefreshMalformed => "refresh_malformed",

@@ -31,6 +31,7 @@ pub(crate) fn rules() -> Passwords {
         min_length: 8,
         require: Vec::new(),
         require_current: false,
+        require_recent: None,
         argon2_memory: 8,
         argon2_iterations: 1,
         argon2_parallelism: 1,

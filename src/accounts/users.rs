@@ -44,6 +44,8 @@ pub struct UserUpdate {
     pub email: Option<String>,
     pub password: Option<Secret<String>>,
     pub current_password: Option<Secret<String>>,
+    /// The code of `Accounts::reauthenticate`.
+    pub nonce: Option<String>,
     /// Laid over what is there; a null takes a member away.
     pub user_metadata: Option<Object>,
     /// Where a link in a mail should lead.
@@ -216,6 +218,10 @@ impl Accounts {
         let user = self.user(who.user).await?;
         let settings = self.settings();
         let redirect = update.redirect_to.clone();
+        if update.password.is_some() && api == Api::Supabase {
+            let nonce = update.nonce.as_deref();
+            self.is_present(who, &user, (nonce, client)).await?;
+        }
         let ready = self.ready(api, &user, (update, client)).await?;
         let new_password = ready.password.is_some();
         let by_mail = settings.config.confirm_email || (api == Api::Supabase && !user.anonymous);

@@ -73,6 +73,8 @@ pub struct Passwords {
     /// At least one of each.
     pub require: Vec<CharacterSet>,
     pub require_current: bool,
+    /// `None`: any session will do.
+    pub require_recent: Option<Duration>,
     /// KiB.
     pub argon2_memory: u32,
     pub argon2_iterations: u32,
@@ -315,6 +317,7 @@ fn password(mut table: Table<'_>) -> Passwords {
         min_length: table.integer("min_length", 6..=128).unwrap_or(8),
         require: table.texts("require", character_set).unwrap_or_default(),
         require_current: table.flag("require_current").unwrap_or(false),
+        require_recent: table.duration_or_zero("require_recent").filter(some_time),
         argon2_memory: argon2_memory(&mut table),
         argon2_iterations: table.integer("argon2_iterations", 1..=64).unwrap_or(2),
         argon2_parallelism: table.integer("argon2_parallelism", 1..=16).unwrap_or(1),

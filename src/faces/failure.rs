@@ -120,6 +120,7 @@ fn words(error: &AccountError) -> (StatusCode, &'static str, &'static str) {
         E::NameMissing => (BAD, "An email is needed first", "请先设置邮箱"),
         E::SamePassword => (BAD, "The new password is the old one", "新密码不能与旧密码相同"),
         E::CurrentPasswordRequired => (BAD, "The current password is needed", "需要当前密码"),
+        E::ReauthenticationNeeded => (BAD, "Log in again first", "请先重新登录"),
         E::CodeInvalid => (BAD, "The code is not valid", "验证码无效"),
         E::SignUpsOff => (NO, "Registration is disabled", "注册已关闭"),
         E::AnonymousOff => (NO, "Anonymous sign-ins are disabled", "匿名登录已关闭"),

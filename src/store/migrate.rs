@@ -25,6 +25,11 @@ pub(super) const SQLITE: &[Migration] = &[
         name: "owners",
         sql: include_str!("migrations/sqlite/0003_owners.sql"),
     },
+    Migration {
+        version: 4,
+        name: "email_change",
+        sql: include_str!("migrations/sqlite/0004_email_change.sql"),
+    },
 ];
 
 /// The steps of PostgreSQL, in their order.
@@ -43,6 +48,11 @@ pub(super) const POSTGRES: &[Migration] = &[
         version: 3,
         name: "owners",
         sql: include_str!("migrations/postgres/0003_owners.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "email_change",
+        sql: include_str!("migrations/postgres/0004_email_change.sql"),
     },
 ];
 

@@ -314,6 +314,8 @@ pub trait Store: Send + Sync {
     fn user_by_name<'s>(&'s self, key: &'s str) -> Answer<'s, Option<User>>;
     /// The user with this e-mail.
     fn user_by_email<'s>(&'s self, email: &'s Email) -> Answer<'s, Option<User>>;
+    /// Users who want to have this e-mail in place of theirs, a hundred at most.
+    fn users_by_email_change<'s>(&'s self, email: &'s Email) -> Answer<'s, Vec<User>>;
     /// The user with this phone.
     fn user_by_phone<'s>(&'s self, phone: &'s str) -> Answer<'s, Option<User>>;
     /// Changes a user; the row as it is then, `None` where there is none (any more).

@@ -209,6 +209,11 @@ impl Store for Postgres {
         self.one(sql::USER_BY_EMAIL, vec![(&*email.0).into()], rows::user)
     }
 
+    fn users_by_email_change<'s>(&'s self, email: &'s Email) -> Answer<'s, Vec<User>> {
+        let email = vec![(&*email.0).into()];
+        self.read(sql::USERS_BY_EMAIL_CHANGE, email, rows::user)
+    }
+
     fn user_by_phone<'s>(&'s self, phone: &'s str) -> Answer<'s, Option<User>> {
         self.one(sql::USER_BY_PHONE, vec![phone.into()], rows::user)
     }

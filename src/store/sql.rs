@@ -60,6 +60,12 @@ pub(super) const USER_BY_EMAIL: &str = concat!(
     user_columns!(),
     " FROM users u WHERE u.email = $1"
 );
+/// A few: nothing keeps several users from wanting one address.
+pub(super) const USERS_BY_EMAIL_CHANGE: &str = concat!(
+    "SELECT ",
+    user_columns!(),
+    " FROM users u WHERE u.email_change = $1 LIMIT 100"
+);
 pub(super) const USER_BY_PHONE: &str = concat!(
     "SELECT ",
     user_columns!(),

@@ -161,6 +161,17 @@ impl Store for Sqlite {
         self.one(sql::USER_BY_EMAIL, (&*email.0).into(), rows::user)
     }
 
+    fn users_by_email_change<'s>(&'s self, email: &'s Email) -> Answer<'s, Vec<User>> {
+        let email = (&*email.0).into();
+        self.read(move |connection| {
+            all(
+                connection,
+                (sql::USERS_BY_EMAIL_CHANGE, &[email]),
+                rows::user,
+            )
+        })
+    }
+
     fn user_by_phone<'s>(&'s self, phone: &'s str) -> Answer<'s, Option<User>> {
         self.one(sql::USER_BY_PHONE, phone.into(), rows::user)
     }

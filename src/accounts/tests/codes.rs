@@ -325,6 +325,47 @@ async fn an_address_is_changed_when_the_new_one_is_confirmed() {
 }
 
 #[tokio::test]
+async fn the_digits_of_a_change_are_told_with_the_address_that_they_were_sent_to() {
+    let bench = Bench::new().await;
+    let wanted = "lovelace@mail.example";
+    let mut users = Vec::new();
+    for name in ["eve", "ada"] {
+        bench
+            .register(name, &format!("{name}@mail.example"))
+            .await
+            .unwrap();
+        let signed_in = bench.try_log_in(Api::Supabase, name, PASSWORD).await;
+        let mine = who(&signed_in.unwrap());
+        let update = UserUpdate {
+            email: Some(wanted.to_owned()),
+            ..UserUpdate::default()
+        };
+        let changed = bench
+            .accounts
+            .change_user(Api::Supabase, mine, (update, &Client::default()))
+            .await;
+        users.push(changed.unwrap().id);
+        mails(&bench, users.len()).await;
+    }
+    let mails = mails(&bench, 2).await;
+    // Of two who want the address, the one whose digits they are gets it.
+    let digits = text(&mails[1], "code");
+    for (email, kind) in [
+        ("nobody@mail.example", CodeKind::EmailChange),
+        (wanted, CodeKind::Recovery),
+    ] {
+        let refused = verify(&bench, code(email, &digits), kind).await.err();
+        assert_eq!(refused, Some(AccountError::CodeInvalid), "{email}");
+    }
+    let signed_in = verify(&bench, code(wanted, &digits), CodeKind::EmailChange).await;
+    let user = signed_in.unwrap().user;
+    assert_eq!((user.id, &*user.email.unwrap().0), (users[1], wanted));
+    let late = code(wanted, &text(&mails[0], "code"));
+    let late = verify(&bench, late, CodeKind::EmailChange).await.err();
+    assert!(late.is_some());
+}
+
+#[tokio::test]
 async fn a_user_cannot_send_mails_to_everybody() {
     let bench = Bench::new().await;
     bench.ada().await;
@@ -393,4 +434,43 @@ async fn a_new_password_voids_what_was_sent() {
     let link = Proof::Link(text(&mail, "token_hash"));
     let void = verify(&bench, link, CodeKind::Recovery).await;
     assert_eq!(void.err(), Some(AccountError::CodeInvalid));
+}
+
+#[tokio::test]
+async fn an_old_session_changes_the_password_with_a_mailed_code_only() {
+    let bench =
+        Bench::with(|config| config.password.require_recent = Some(Duration::from_secs(3600)))
+            .await;
+    bench.ada().await;
+    let mine = who(&bench.log_in(Api::Supabase).await);
+    let client = Client::default();
+    let change = async |new: &str, nonce: Option<&str>| {
+        let update = UserUpdate {
+            password: Some(secret(new)),
+            nonce: nonce.map(str::to_owned),
+            ..UserUpdate::default()
+        };
+        let changed = bench
+            .accounts
+            .change_user(Api::Supabase, mine, (update, &client))
+            .await;
+        changed.map(|user| user.id)
+    };
+    assert!(change("battery staple", None).await.is_ok());
+    bench.pass(3600);
+    let needed = Err(AccountError::ReauthenticationNeeded);
+    assert_eq!(change("staple battery", None).await, needed);
+    bench.accounts.reauthenticate(mine, &client).await.unwrap();
+    let mail = mails(&bench, 1).await.remove(0);
+    let nonce = text(&mail, "code");
+    let other = if nonce == "123456" {
+        "654321"
+    } else {
+        "123456"
+    };
+    let invalid = Err(AccountError::CodeInvalid);
+    assert_eq!(change("staple battery", Some(other)).await, invalid);
+    assert!(change("staple battery", Some(&nonce)).await.is_ok());
+    // It is good once.
+    assert_eq!(change("battery staple", Some(&nonce)).await, invalid);
 }

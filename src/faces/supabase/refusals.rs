@@ -145,6 +145,7 @@ impl Failure {
             AccountError::SamePassword => SAME_PASSWORD,
             AccountError::CurrentPasswordWrong => CURRENT_INVALID,
             AccountError::CurrentPasswordRequired => CURRENT_REQUIRED,
+            AccountError::ReauthenticationNeeded => REAUTHENTICATION_NEEDED,
             AccountError::NameMissing => NAME_MISSING,
             AccountError::RefreshUnknown => REFRESH_UNKNOWN,
             AccountError::RefreshMalformed => Self::invalid("Refresh token is not valid"),
@@ -348,6 +349,11 @@ const CURRENT_REQUIRED: Failure = Failure::new(
     400,
     "current_password_required",
     "Current password required when setting new password.",
+);
+const REAUTHENTICATION_NEEDED: Failure = Failure::new(
+    400,
+    "reauthentication_needed",
+    "Password update requires reauthentication",
 );
 const NAME_MISSING: Failure = Failure::new(
     422,

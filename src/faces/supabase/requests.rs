@@ -44,6 +44,8 @@ pub struct UserUpdate {
     pub(super) password: Option<Secret<String>>,
     #[schemars(with = "Option<String>")]
     pub(super) current_password: Option<Secret<String>>,
+    /// The code of `/reauthenticate`, where the session is too old for a new password.
+    pub(super) nonce: Option<String>,
     /// Merged into the user's metadata; null deletes a member.
     pub(super) data: Option<Object>,
     /// Refused: only a service key may.

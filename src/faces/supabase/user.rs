@@ -32,6 +32,7 @@ impl Supabase {
             email: filled(update.email),
             password: update.password,
             current_password: update.current_password,
+            nonce: filled(update.nonce),
             user_metadata: update.data,
             redirect_to: asked.query.redirect_to.take(),
         };

@@ -200,6 +200,10 @@ impl Store for TestStore {
         self.nothing()
     }
 
+    fn users_by_email_change<'s>(&'s self, _: &'s Email) -> Answer<'s, Vec<User>> {
+        self.nothing()
+    }
+
     fn user_by_phone<'s>(&'s self, _: &'s str) -> Answer<'s, Option<User>> {
         self.nothing()
     }
