@@ -8,6 +8,7 @@ mod kill;
 mod keys;
 mod plans;
 mod postgres_alone;
+mod postgres_faults;
 mod server;
 mod sessions;
 mod tokens;

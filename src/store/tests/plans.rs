@@ -6,12 +6,13 @@ use super::{Folder, sqlite_at};
 use crate::store::{open, sql};
 
 /// What log-ins, refreshes and verifications run.
-const HOT: &[&str] = &[
+pub(super) const HOT: &[&str] = &[
     sql::ADD_USER,
     sql::WRITE_USER,
     sql::USER,
     sql::USER_BY_NAME,
     sql::USER_BY_EMAIL,
+    sql::USERS_BY_EMAIL_CHANGE,
     sql::USER_BY_PHONE,
     sql::SIGN_IN,
     sql::ADD_SESSION,
@@ -45,7 +46,7 @@ const HOT: &[&str] = &[
 ];
 
 /// What may take longer, but looks at no more than it must: a page, or what is stale.
-const WARM: &[&str] = &[
+pub(super) const WARM: &[&str] = &[
     sql::DELETE_JOBS_OF_USER,
     sql::DELETE_USER,
     sql::STALE_SESSIONS,
@@ -59,7 +60,7 @@ const WARM: &[&str] = &[
 ];
 
 /// What sorts the rows of one user.
-const SORTED: &[&str] = &[sql::END_SURPLUS_SESSIONS, sql::REVOKE_SURPLUS_TOKENS];
+pub(super) const SORTED: &[&str] = &[sql::END_SURPLUS_SESSIONS, sql::REVOKE_SURPLUS_TOKENS];
 
 /// What goes through all rows, or the few keys that there are.
 const COLD: &[&str] = &[

@@ -15,7 +15,9 @@ use crate::secret::Secret;
 /// A server that ends when this is dropped, or the process.
 pub(super) struct Server {
     keeper: Child,
-    folder: Folder,
+    pub(super) folder: Folder,
+    port: u16,
+    settings: Vec<String>,
 }
 
 /// The URL of a new and empty database on the shared server; `None` where there is no PostgreSQL.
@@ -74,6 +76,20 @@ pub(super) fn postgres_at(url: &str) -> config::Store {
 impl Server {
     /// Starts a server of its own; `None`, and a word about it, where there is no PostgreSQL.
     pub(super) fn start() -> Option<Self> {
+        Self::start_with(&["fsync=off"], |_| {})
+    }
+
+    /// The same with settings of its own, after `prepare` was given its folder.
+    pub(super) fn start_with(settings: &[&str], prepare: impl FnOnce(&Folder)) -> Option<Self> {
+        Self::start_at(5432, settings, prepare)
+    }
+
+    /// The same whose sockets are named after this port.
+    pub(super) fn start_at(
+        port: u16,
+        settings: &[&str],
+        prepare: impl FnOnce(&Folder),
+    ) -> Option<Self> {
         let Some(programs) = programs() else {
             let mut out = std::io::stderr();
             drop(writeln!(
@@ -106,15 +122,22 @@ impl Server {
             "{}",
             String::from_utf8_lossy(&initdb.stderr)
         );
-        let keeper = keeper(&programs, &folder.0);
-        let server = Self { keeper, folder };
+        prepare(&folder);
+        let settings: Vec<String> = settings.iter().map(|&it| it.to_owned()).collect();
+        let keeper = keeper(&programs, &folder.0, &settings);
+        let server = Self {
+            keeper,
+            folder,
+            port,
+            settings,
+        };
         server.is_up();
         Some(server)
     }
 
     pub(super) fn url(&self, database: &str) -> String {
         let folder = self.folder.0.to_str().unwrap().replace('/', "%2F");
-        format!("postgres://postgres@{folder}/{database}")
+        format!("postgres://postgres@{folder}:{}/{database}", self.port)
     }
 
     /// Waits until it answers.
@@ -147,7 +170,7 @@ impl Server {
     /// Ends it and starts it again.
     pub(super) fn restart(&mut self) {
         self.end();
-        self.keeper = keeper(&programs().unwrap(), &self.folder.0);
+        self.keeper = keeper(&programs().unwrap(), &self.folder.0, &self.settings);
         self.is_up();
     }
 
@@ -166,7 +189,7 @@ impl Drop for Server {
 }
 
 /// A shell that runs the server until its own input ends, and removes the folder then unless it is to be started again.
-fn keeper(programs: &Path, folder: &Path) -> Child {
+fn keeper(programs: &Path, folder: &Path, settings: &[String]) -> Child {
     let script = r#""$@" >>server.log 2>&1 </dev/null & server=$!
         cat >/dev/null; kill -INT $server; wait $server; [ -e again ] || rm -rf "$PWD""#;
     as_nobody(Path::new("sh"))
@@ -176,14 +199,8 @@ fn keeper(programs: &Path, folder: &Path) -> Child {
         .arg(folder.join("data"))
         .arg("-k")
         .arg(folder)
-        .args([
-            "-c",
-            "listen_addresses=",
-            "-c",
-            "fsync=off",
-            "-c",
-            "max_connections=300",
-        ])
+        .args(["-c", "listen_addresses=", "-c", "max_connections=300"])
+        .args(settings.iter().flat_map(|setting| ["-c", setting]))
         .current_dir(folder)
         .stdin(Stdio::piped())
         .spawn()
