@@ -22,7 +22,7 @@ use http::request::Parts;
 use http::{Extensions, Method, Request, Response, Version};
 use hyper::upgrade::OnUpgrade;
 
-use crate::body::Body;
+use crate::body::{Body, UploadState};
 use crate::config::{self, Config};
 use crate::config::{Problem, Problems};
 use crate::downstream::Downstream;
@@ -335,8 +335,11 @@ impl Gate {
         let carriage = match &route.target {
             Target::Upstream(carriage) => carriage,
             Target::Face(face) => {
+                let received = Rc::<UploadState>::default();
+                journal.upload = Some(Rc::clone(&received));
                 let call = Call {
                     head,
+                    received,
                     permit,
                     id: &journal.id,
                     headers: &passing.parts.headers,

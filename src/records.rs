@@ -126,6 +126,8 @@ pub struct Authentication {
 pub struct Client {
     pub user_agent: Option<Box<str>>,
     pub address: Option<IpAddr>,
+    /// Of the call that it made, for the audit line; not kept.
+    pub request_id: Option<Box<str>>,
 }
 
 /// A session: a device's log-in, or (session API) a conversation with its jobs.

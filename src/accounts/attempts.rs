@@ -9,6 +9,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -216,31 +217,44 @@ impl Entry {
     }
 
     async fn enter(&self, slowing: &Slowing) -> Result<(), TooMany> {
+        // Given back also when whoever waits leaves.
+        let mut place: Option<Waiting<'_>> = None;
         loop {
             let ended = self.ended.notified();
             let mut ended = pin!(ended);
             // Before looking: an end between the look and the wait must wake this one too.
             ended.as_mut().enable();
-            match self.lock().enter(slowing, Instant::now()) {
+            let ticket = place.as_ref().map(|place| place.ticket);
+            let entered = self.lock().enter(slowing, Instant::now(), ticket);
+            match entered {
                 Entered::Now => return Ok(()),
                 Entered::Later(retry_after) => return Err(TooMany { retry_after }),
-                Entered::Wait => {}
+                Entered::Wait(ticket) => {
+                    // Lazily: one that is made for nothing would give the place back.
+                    place.get_or_insert_with(|| Waiting {
+                        entry: self,
+                        ticket,
+                    });
+                }
             }
-            // Taken back also when whoever waits leaves.
-            let waiting = Waiting(self);
             ended.await;
-            drop(waiting);
         }
     }
 }
 
 /// A place among those who wait.
-struct Waiting<'a>(&'a Entry);
+struct Waiting<'a> {
+    entry: &'a Entry,
+    ticket: u64,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut tally = self.0.lock();
-        tally.waiting = tally.waiting.saturating_sub(1);
+        let left = self.entry.lock().leave(self.ticket);
+        if left {
+            // Those behind move up.
+            self.entry.ended.notify_waiters();
+        }
     }
 }
 
@@ -250,13 +264,17 @@ struct Tally {
     failures: u32,
     last: Option<Instant>,
     in_flight: u32,
-    waiting: u32,
+    /// Those who wait, in the order in which they came: who comes later takes nobody's turn, so that an owner who
+    /// waits behind strangers' guesses is not overtaken by ever new ones.
+    queue: VecDeque<u64>,
+    next_ticket: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Entered {
     Now,
-    Wait,
+    /// With this place in the queue.
+    Wait(u64),
     Later(Duration),
 }
 
@@ -291,21 +309,44 @@ impl Slowing {
 }
 
 impl Tally {
-    fn enter(&mut self, slowing: &Slowing, now: Instant) -> Entered {
+    /// `ticket`: the place in the queue of whoever has one.
+    fn enter(&mut self, slowing: &Slowing, now: Instant, ticket: Option<u64>) -> Entered {
         if let Some(wait) = self.wait(slowing, now) {
             return Entered::Later(wait);
         }
         // With all failures that are free spent, one at a time.
         let room = slowing.free.saturating_sub(self.failures).max(1);
-        if self.in_flight < room {
-            self.in_flight += 1;
-            return Entered::Now;
+        let free = room.saturating_sub(self.in_flight) as usize;
+        let before = self.queue.iter().take(free);
+        let first = match ticket {
+            Some(ticket) => before.into_iter().any(|it| *it == ticket),
+            None => self.queue.len() < free,
+        };
+        match (first, ticket) {
+            (true, ticket) => {
+                self.in_flight += 1;
+                if let Some(ticket) = ticket {
+                    self.leave(ticket);
+                }
+                Entered::Now
+            }
+            (false, Some(ticket)) => Entered::Wait(ticket),
+            (false, None) if self.queue.len() >= MOST_WAITING => {
+                Entered::Later(Duration::from_secs(1))
+            }
+            (false, None) => {
+                let ticket = self.next_ticket;
+                self.next_ticket += 1;
+                self.queue.push_back(ticket);
+                Entered::Wait(ticket)
+            }
         }
-        if self.waiting >= MOST_WAITING {
-            return Entered::Later(Duration::from_secs(1));
-        }
-        self.waiting += 1;
-        Entered::Wait
+    }
+
+    /// Gives a place in the queue back; whether there was one.
+    fn leave(&mut self, ticket: u64) -> bool {
+        let place = self.queue.iter().position(|it| *it == ticket);
+        place.is_some_and(|place| self.queue.remove(place).is_some())
     }
 
     /// How long the next attempt must wait; `None`: not at all.
@@ -402,6 +443,6 @@ const DAYS: Duration = Duration::from_secs(30 * 86_400);
 const WIDE_FREE: u32 = 4;
 const WIDE_LONGEST: Duration = Duration::from_secs(30);
 /// Attempts that wait for others of the same account from the same address.
-const MOST_WAITING: u32 = 1024;
+const MOST_WAITING: usize = 1024;
 const MEMORY: u64 = 200_000;
 const KNOWN_MEMORY: u64 = 500_000;

@@ -252,6 +252,7 @@ impl Accounts {
             session_id: session.as_deref(),
             by: what.by,
             client: what.client.and_then(|client| client.address),
+            request_id: what.client.and_then(|client| client.request_id.as_deref()),
             ..Event::default()
         });
     }

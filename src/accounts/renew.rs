@@ -62,6 +62,7 @@ impl Accounts {
         let refreshed = self.rotate(api, token, client).await;
         if refreshed == Err(AccountError::RefreshReused) {
             self.ended(Ended::Session(id));
+            self.tally.count_theft(api);
         }
         let who = refreshed
             .as_ref()

@@ -7,9 +7,10 @@ use super::AccountError;
 use crate::observe::metrics::{Metrics, Registration};
 use crate::records::Api;
 
-/// Counts log-ins by API and result.
+/// Counts log-ins by API and result, and refresh tokens that came again.
 pub(super) struct Tally {
     counts: Vec<(Api, &'static str, Arc<AtomicU64>)>,
+    thefts: Vec<(Api, Arc<AtomicU64>)>,
     _shown: Vec<Registration>,
 }
 
@@ -33,9 +34,29 @@ impl Tally {
             ));
             counts.push((api, result, count));
         }
+        let mut thefts = Vec::new();
+        for api in [Api::Token, Api::Supabase] {
+            let count = Arc::new(AtomicU64::new(0));
+            let read = Arc::clone(&count);
+            shown.push(metrics.counter(
+                "portcullis_refresh_reuses",
+                "Sessions that ended because a spent refresh token came again, by API",
+                &[("api", api.word())],
+                move || read.load(Ordering::Relaxed) as f64,
+            ));
+            thefts.push((api, count));
+        }
         Self {
             counts,
+            thefts,
             _shown: shown,
+        }
+    }
+
+    /// A spent refresh token came again.
+    pub(super) fn count_theft(&self, api: Api) {
+        if let Some((_, count)) = self.thefts.iter().find(|(known, _)| *known == api) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -16,6 +16,7 @@ mod typed;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -32,7 +33,7 @@ use self::session::SessionApi;
 use self::supabase::Supabase;
 use self::token::TokenApi;
 use crate::accounts::{Accounts, Who};
-use crate::body::Body;
+use crate::body::{Body, UploadState};
 use crate::config::{self, Config};
 use crate::identity::Caller;
 use crate::observe::request_id::RequestId;
@@ -73,6 +74,8 @@ pub struct Call<'r> {
     pub body: Body,
     /// How long its body may take.
     pub body_timeout: Duration,
+    /// What was read of it, for the access line.
+    pub received: Rc<UploadState>,
     /// How its client is told no.
     pub wanted: Wanted<'r>,
 }
@@ -118,6 +121,13 @@ impl Face {
         let method = call.wanted.method;
         let answer = unpanicked(self.answer(call)).await?;
         Ok(page::for_method(method, answer))
+    }
+
+    /// What pages of other origins need to read an answer, also one that the gate gave in place of this API.
+    pub fn dress(&self, head: &Head, headers: &mut HeaderMap) {
+        if let Self::Supabase(supabase) = self {
+            supabase.dress(head, headers);
+        }
     }
 
     async fn answer(&self, call: Call<'_>) -> Result<Response<Body>, Refusal> {
@@ -233,6 +243,7 @@ impl Call<'_> {
         Client {
             user_agent: agent.map(|agent| text::clip(agent, AGENT_MAX).into()),
             address: self.permit.client(),
+            request_id: Some(self.id.as_str().into()),
         }
     }
 
@@ -272,7 +283,9 @@ impl Call<'_> {
     /// When it is too large, too slow, or breaks off.
     pub async fn bytes(&mut self) -> Result<Bytes, Flaw> {
         let body = std::mem::take(&mut self.body);
-        body::read(self.headers, body, self.body_timeout).await
+        let bytes = body::read(self.headers, body, self.body_timeout).await?;
+        self.received.count(bytes.len() as u64);
+        Ok(bytes)
     }
 
     /// Whose call it is.

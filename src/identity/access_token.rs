@@ -47,10 +47,7 @@ pub fn user_metadata(user: &User) -> Object {
     if let Some(username) = &user.username {
         metadata.insert("username".to_owned(), Value::from(&*username.shown));
     }
-    let admin = is_admin(user);
-    if admin || metadata.contains_key("is_admin") {
-        metadata.insert("is_admin".to_owned(), admin.into());
-    }
+    metadata.insert("is_admin".to_owned(), is_admin(user).into());
     metadata
 }
 
@@ -130,10 +127,10 @@ mod tests {
         let claims = claims_of(&user, &testing::session(1, &user), "i");
         let expected = json!({"is_admin": false, "username": "eve", "roles": ["admin"]});
         assert_eq!(claims["user_metadata"], expected);
-        // Nor is anything said of it where nothing was.
         user.user_metadata.clear();
         let claims = claims_of(&user, &testing::session(1, &user), "i");
-        assert_eq!(claims["user_metadata"], json!({"username": "eve"}));
+        let expected = json!({"is_admin": false, "username": "eve"});
+        assert_eq!(claims["user_metadata"], expected);
     }
 
     fn object(value: Value) -> Object {

@@ -23,6 +23,8 @@ pub struct Event<'a> {
     pub route: Option<&'a str>,
     /// Written by an upstream or a client: clipped.
     pub job_id: Option<&'a str>,
+    /// The call that it came of.
+    pub request_id: Option<&'a str>,
 }
 
 impl Event<'_> {
@@ -63,6 +65,7 @@ impl Event<'_> {
             ("client", client.as_deref()),
             ("route", self.route),
             ("job_id", self.job_id),
+            ("request_id", self.request_id),
         ];
         for (name, text) in texts {
             if let Some(text) = text {
@@ -86,6 +89,7 @@ mod tests {
             result: "invalid_credentials",
             api: Some("token"),
             client: Some("192.0.2.1".parse().unwrap()),
+            request_id: Some("r1"),
             ..Event::default()
         };
         let now = Duration::from_secs(1_234_567_890);
@@ -96,9 +100,10 @@ mod tests {
         assert_eq!(read["audit"], "log_in");
         assert_eq!(read["result"], "invalid_credentials");
         assert_eq!(read["client"], "192.0.2.1");
+        assert_eq!(read["request_id"], "r1");
         assert!(read.get("user_id").is_none());
-        assert!(
-            eyes.ends_with("audit=log_in result=invalid_credentials api=token client=192.0.2.1")
-        );
+        assert!(eyes.ends_with(
+            "audit=log_in result=invalid_credentials api=token client=192.0.2.1 request_id=r1"
+        ));
     }
 }

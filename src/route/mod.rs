@@ -257,7 +257,10 @@ impl Route {
             let response = sse::auth_error_response(refusal, body.as_bytes(), retry);
             return journal.tell_with(Some(head), response);
         }
-        let response = style::render(refusal, &wanted);
+        let mut response = style::render(refusal, &wanted);
+        if let Target::Face(face) = &self.target {
+            face.dress(&head, response.headers_mut());
+        }
         journal.tell_with(Some(head), response)
     }
 }

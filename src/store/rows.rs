@@ -147,6 +147,7 @@ pub(super) fn session(row: &mut Row<'_>) -> Result<Session, StoreError> {
         api: row.word(Api::of_word)?,
         name: row.maybe_text()?,
         client: Client {
+            request_id: None,
             user_agent: row.maybe_text()?,
             address: row
                 .maybe_text()?

@@ -191,3 +191,40 @@ fn each_class_has_its_own_rate_and_zero_is_none() {
         assert!(attempts.take(Class::Anonymous, None).is_ok());
     }
 }
+
+#[tokio::test]
+async fn nobody_who_comes_later_takes_the_turn_of_one_who_waits() {
+    use std::future::poll_fn;
+    use std::task::Poll;
+    let attempts = Attempts::new(&rules());
+    let begin = |from: &str| Box::pin(attempts.begin("ada", address(from)));
+    // All places of the account are taken by strangers, and more of them wait.
+    let mut flying = Vec::new();
+    for stranger in 0..12 {
+        flying.push(begin(&format!("10.0.0.{stranger}")).await.unwrap());
+    }
+    let mut waiting: Vec<_> = (0..3).map(|it| begin(&format!("10.0.1.{it}"))).collect();
+    let mut owner = begin("192.0.2.1");
+    for it in waiting.iter_mut().chain([&mut owner]) {
+        assert!(poll_fn(|cx| Poll::Ready(it.as_mut().poll(cx).is_pending())).await);
+    }
+    // One leaves, and those behind it move up; those who come now stand behind the owner.
+    drop(waiting.remove(1));
+    let mut late: Vec<_> = (0..3).map(|it| begin(&format!("10.0.2.{it}"))).collect();
+    for it in &mut late {
+        assert!(poll_fn(|cx| Poll::Ready(it.as_mut().poll(cx).is_pending())).await);
+    }
+    // Woken for nothing, they keep their places.
+    attempts
+        .entry(key(b"account", "ada", &[]))
+        .ended
+        .notify_waiters();
+    for it in waiting.iter_mut().chain([&mut owner]).chain(&mut late) {
+        assert!(poll_fn(|cx| Poll::Ready(it.as_mut().poll(cx).is_pending())).await);
+    }
+    flying.truncate(9);
+    for it in &mut late {
+        assert!(poll_fn(|cx| Poll::Ready(it.as_mut().poll(cx).is_pending())).await);
+    }
+    assert!(owner.await.is_ok());
+}

@@ -4,7 +4,7 @@
 
 mod answer;
 mod date;
-mod request;
+pub mod request;
 
 #[cfg(test)]
 mod tests;

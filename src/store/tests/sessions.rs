@@ -12,6 +12,7 @@ pub(super) async fn a_session_is_kept_as_it_was_given(place: Place) {
     let new = NewSession {
         name: Some("Phone \u{0}".into()),
         client: Client {
+            request_id: None,
             user_agent: Some("okhttp".into()),
             address: Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])),
         },

@@ -284,3 +284,35 @@ async fn a_token_of_another_api_opens_what_is_the_users_and_refreshes_nothing() 
         (401, "Invalid refresh token")
     );
 }
+
+#[tokio::test]
+async fn a_page_can_read_what_the_gate_refuses_in_its_place() {
+    let gateway = start().await;
+    let told = ask("GET /user")
+        .bearer("a.b.c")
+        .bearer("d.e.f")
+        .to(&gateway)
+        .await;
+    assert_eq!(told.status(), 400);
+    let line = &gateway.lines(1).await[0];
+    assert_eq!(line["reason"], "credentials_conflict", "{line}");
+    assert_eq!(told.field("access-control-allow-origin"), Some("*"));
+}
+
+#[tokio::test]
+async fn the_lines_of_a_call_tell_its_size_and_belong_together() {
+    let gateway = start().await;
+    sign_up(&gateway, "ada@mail.example").await;
+    let body = json!({"email": "ada@mail.example", "password": PASSWORD});
+    let told = ask("POST /token?grant_type=password")
+        .json(&body)
+        .to(&gateway)
+        .await;
+    assert_eq!(told.status(), 200);
+    let line = &gateway.lines(2).await[1];
+    assert_eq!(line["bytes_in"], body.to_string().len());
+    let log = gateway.log();
+    let read = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    let audit = log.lines().map(read).find(|line| line["audit"] == "log_in");
+    assert_eq!(audit.unwrap()["request_id"], line["request_id"]);
+}
