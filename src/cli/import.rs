@@ -76,6 +76,7 @@ pub(super) async fn run(args: &Import, opened: &Opened) -> anyhow::Result<ExitCo
             .await
             .map_err(taken)
             .context("nothing was imported")?;
+        opened.audit("users_import", None, None);
     }
     let imported = if kept { 0 } else { good };
     let value = json!({

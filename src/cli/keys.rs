@@ -64,6 +64,7 @@ async fn list(opened: &Opened) -> anyhow::Result<()> {
 async fn rotate(opened: &Opened) -> anyhow::Result<()> {
     let vault = Vault::of(&opened.accounts.secret)?;
     let made = keys::rotate(&*opened.store, &vault, &opened.accounts, opened.now).await?;
+    opened.audit("keys_rotate", None, None);
     let (from, until) = (
         opened::time(Some(made.signs_from)),
         opened::time(Some(made.older_until)),

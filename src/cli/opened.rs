@@ -21,8 +21,11 @@ use crate::accounts::passwords::{self, Unfit};
 use crate::cli::check::config_path;
 use crate::clock::Clock;
 use crate::config::{self, Accounts};
+use crate::gate;
 use crate::identity::keyring::millis;
-use crate::records::{UnixMillis, User, UserId};
+use crate::observe::access::Sink;
+use crate::observe::event::Event;
+use crate::records::{SessionId, UnixMillis, User, UserId};
 use crate::secret::Secret;
 use crate::server::shared;
 use crate::state::Ended;
@@ -49,6 +52,8 @@ pub struct Opened {
     pub now: UnixMillis,
     redis: Option<config::Redis>,
     json: bool,
+    /// Audit lines, on standard error.
+    sink: Sink,
 }
 
 impl Place {
@@ -63,6 +68,8 @@ impl Place {
         let file = config_path(self.config);
         let config = config::load(&file)?;
         let nobody = || format!("{} has no [accounts]", file.display());
+        let (sink, _lines) = Sink::start(std::io::stderr())?;
+        let sink = sink.with(gate::switches(&config.log));
         let accounts = config.accounts.with_context(nobody)?;
         let mut place = config.store.context("there is no [store]")?;
         // Nobody else waits for a command, and an import takes its time.
@@ -73,6 +80,7 @@ impl Place {
             now: millis(&Clock::System),
             redis: config.redis,
             json: self.json,
+            sink,
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -89,6 +97,20 @@ impl Opened {
             true => println!("{value:#}"),
             false => println!("{}", human().trim_end()),
         }
+    }
+
+    /// Writes the audit line of something that was changed.
+    pub fn audit(&self, name: &'static str, user: Option<UserId>, session: Option<SessionId>) {
+        let user = user.map(|id| id.to_string());
+        let session = session.map(|id| id.to_string());
+        self.sink.event(&Event {
+            name,
+            result: "ok",
+            user_id: user.as_deref(),
+            session_id: session.as_deref(),
+            by: Some("command_line"),
+            ..Event::default()
+        });
     }
 
     /// The user that is called so: by id, username or e-mail address.

@@ -76,6 +76,7 @@ async fn end(opened: &Opened, id: SessionId) -> anyhow::Result<()> {
         .end_sessions(Sessions::One(id), opened.now)
         .await?;
     opened.store.revoke_tokens(Tokens::OfSession(id)).await?;
+    opened.audit("session_end", None, Some(id));
     opened.tell(Ended::Session(id)).await?;
     report(opened, &ended);
     Ok(())
@@ -88,6 +89,7 @@ async fn end_all(opened: &Opened, who: &str) -> anyhow::Result<()> {
         .end_sessions(Sessions::All(user.id), opened.now)
         .await?;
     opened.store.revoke_tokens(Tokens::All(user.id)).await?;
+    opened.audit("sessions_end", Some(user.id), None);
     opened.tell(Ended::User(user.id)).await?;
     report(opened, &ended);
     Ok(())

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::import::{self, Import};
 use super::opened::{self, NewPassword, Opened, Place};
-use crate::records::{Api, Object, UnixMillis, User as Account, UserId};
+use crate::records::{Object, UnixMillis, User as Account, UserId};
 use crate::state::Ended;
 use crate::store::{Change, NewUser, OldestFirst, Sessions, StoreError, Tokens, Unique, UserQuery};
 
@@ -153,6 +153,7 @@ impl Add {
         };
         let user = opened.store.add_user(user).await.map_err(taken)?;
         let value = told(&user);
+        opened.audit("user_create", Some(user.id), None);
         opened.print(&value, || format!("added {} ({})", called(&user), user.id));
         Ok(())
     }
@@ -197,6 +198,7 @@ impl Passwd {
         end_all(opened, user.id).await?;
         // A code that was sent before opens a session too.
         opened.store.void_codes(user.id).await?;
+        opened.audit("password_change", Some(user.id), None);
         opened.print(&told(&user), || {
             format!(
                 "{} has a new password; all its tokens have ended",
@@ -221,6 +223,7 @@ impl Delete {
             .store
             .change_user(user.id, Box::new(|_| Change::Delete))
             .await?;
+        opened.audit("user_delete", Some(user.id), None);
         opened.tell(Ended::User(user.id)).await?;
         opened.print(&told(&user), || format!("deleted {}", called(&user)));
         Ok(())
@@ -241,6 +244,11 @@ async fn switch(opened: &Opened, who: &str, to: Switch) -> anyhow::Result<()> {
         user.updated_at = now;
     })
     .await?;
+    let name = match to {
+        Switch::On => "user_enable",
+        Switch::Off => "user_disable",
+    };
+    opened.audit(name, Some(user.id), None);
     if to == Switch::Off {
         opened.tell(Ended::User(user.id)).await?;
     }
@@ -287,12 +295,8 @@ async fn change(
 
 /// Ends every token of a user. Conversations stay, for the next log-in.
 async fn end_all(opened: &Opened, user: UserId) -> anyhow::Result<()> {
-    let sessions = opened.store.sessions_of(user).await?;
-    let log_ins = sessions.iter().map(|it| &it.session);
-    for session in log_ins.filter(|it| it.api != Api::Session && it.ended_at.is_none()) {
-        let one = Sessions::One(session.id);
-        opened.store.end_sessions(one, opened.now).await?;
-    }
+    let log_ins = Sessions::LogIns(user);
+    opened.store.end_sessions(log_ins, opened.now).await?;
     opened.store.revoke_tokens(Tokens::All(user)).await?;
     opened.tell(Ended::User(user)).await
 }

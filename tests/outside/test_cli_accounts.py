@@ -145,6 +145,15 @@ def test_a_user_is_made_shown_and_listed(house):
         assert "ada@mail.test" in text and "$argon2id" not in text
 
 
+def test_a_change_leaves_an_audit_line(house):
+    user = house.add("ada")
+    done = house.run("user", "disable", "ada")
+    line = json.loads(done.stderr)
+    assert (line["audit"], line["result"], line["by"]) == ("user_disable", "ok", "command_line")
+    assert line["user_id"] == user["id"] and "ada" not in done.stderr
+    assert house.run("user", "show", "ada").stderr == ""
+
+
 def test_what_cannot_be_a_user_is_refused(house):
     house.add("ada")
     for arguments, typed, word in [
