@@ -445,3 +445,56 @@ fn poll_exchange(
         (answer, _) => answer,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forward::upstream::tests::upstream;
+
+    /// Milliseconds until an answer that never comes is given up, with three seconds' patience for its first byte and
+    /// one for an upstream that takes nothing; meanwhile `upload` happens.
+    async fn given_up_after(
+        upload: Option<Rc<UploadState>>,
+        happens: impl Future<Output = ()>,
+    ) -> u128 {
+        let fetch = Fetch {
+            upstream: Arc::new(upstream(1, Balance::RoundRobin)),
+            pools: Rc::default(),
+            protocol: Protocol::Http1,
+            first_byte_timeout: Duration::from_secs(3),
+            upload,
+            own_host: false,
+        };
+        let start = Instant::now();
+        let given_up = async {
+            let answer = fetch.first_byte(std::future::pending::<Result<(), Miss>>());
+            assert!(matches!(answer.await, Err(Miss::TimedOut)));
+            start.elapsed().as_millis()
+        };
+        tokio::join!(given_up, happens).0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_first_byte_counts_from_the_end_of_the_body() {
+        let wait = |millis| tokio::time::sleep(Duration::from_millis(millis));
+        assert_eq!(given_up_after(None, async {}).await, 3000);
+        let upload = Rc::new(UploadState::default());
+        let ends = async {
+            wait(2500).await;
+            upload.finish();
+        };
+        let state = Some(Rc::clone(&upload));
+        assert_eq!(given_up_after(state, ends).await, 5500);
+        // One that goes on is waited for; one of which nothing is taken any more is not.
+        let upload = Rc::new(UploadState::default());
+        let goes_on = async {
+            for _ in 0..20 {
+                wait(500).await;
+                upload.count(1);
+            }
+        };
+        let state = Some(Rc::clone(&upload));
+        let given_up = given_up_after(state, goes_on).await;
+        assert!((11_000..=15_000).contains(&given_up), "{given_up}");
+    }
+}

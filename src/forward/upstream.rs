@@ -173,11 +173,11 @@ impl EndpointState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::{Eject, Endpoint, EndpointAddress, Protocol, UpstreamTls};
 
-    fn upstream(count: u16, balance: Balance) -> Upstream {
+    pub fn upstream(count: u16, balance: Balance) -> Upstream {
         let endpoints = (0..count)
             .map(|port| Endpoint {
                 address: EndpointAddress::Tcp("127.0.0.1".into(), 1000 + port),

@@ -139,26 +139,3 @@ async fn an_upstream_that_takes_nothing_of_a_body_is_given_up() {
     drop(read);
     sending.abort();
 }
-
-#[tokio::test]
-async fn the_wait_for_the_first_byte_counts_from_the_end_of_the_body() {
-    let pause = std::time::Duration::from_millis;
-    let upstream = RawUpstream::start().await;
-    let setup = Setup::new()
-        .upstream(&upstream.url(), "first_byte_timeout = \"3s\"")
-        .route("/{*rest}", "");
-    let gateway = Gateway::start(&setup).await;
-    let mut client = gateway.client().await;
-    client
-        .send("POST /a HTTP/1.1\r\nhost: here\r\ncontent-length: 2\r\n\r\na")
-        .await;
-    let mut peer = upstream.accept().await;
-    let head = peer.head().await;
-    // Together longer than the limit, each of them shorter.
-    tokio::time::sleep(pause(2500)).await;
-    client.send("b").await;
-    peer.body(head).await;
-    tokio::time::sleep(pause(1000)).await;
-    peer.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-    assert_eq!(client.answer().await.status(), 204);
-}
