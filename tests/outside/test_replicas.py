@@ -1,15 +1,17 @@
 """Three real gateways over one PostgreSQL and one Redis: what ends at one ends at all, also where Redis fails."""
 
 import signal
+import socket
 import subprocess
 import time
 
 import httpx
 import pytest
+from harness import certificates
 from harness.accounts import AUTH, SUPABASE, Person
 from harness.gateway import BINARY
 from harness.postgres import database
-from harness.redis import Redis
+from harness.redis import Cluster, Redis, Watched, secure
 from harness.replicas import Load, Open, Replica, config, until
 from harness.tokens import bearer
 
@@ -315,3 +317,73 @@ def test_news_of_what_ended_reach_who_was_started_later_and_who_stays(replicas):
     assert late.call("POST", f"{AUTH}/logout", token).is_success
     until(lambda: first.status(token) == 401, "the first did not hear", SOON)
     assert httpx.get(second.url + "/behind/x", headers=bearer(token)).status_code == 401
+
+
+def elsewhere(replicas: Replicas, count: int, lines: str, **environment: str) -> list[Replica]:
+    """So many gateways whose `[redis]` is these lines."""
+    replicas.environment |= environment
+    all = replicas.start(count, config().replace('url = "${REDIS}"', lines))
+    settled(all)
+    return all
+
+
+def heard_everywhere(all: list[Replica]) -> float:
+    """Holds a log-out at the first against the time within which it must be known at all; how long it took."""
+    ada = Person(all[0]).register()
+    token = ada.session()
+    streams = streams_at(all, token)
+    begun = time.monotonic()
+    assert ada.call("POST", f"{AUTH}/logout", token).is_success
+    took = ended_soon(streams, begun)
+    assert {replica.status(token) for replica in all} == {401}
+    return took
+
+
+def test_redis_by_tls_must_prove_who_it_is(replicas, tmp_path):
+    authority, certificate, key = certificates.issue(tmp_path)
+    (tmp_path / "tls").mkdir()
+    server, url = secure(tmp_path / "tls", certificate, key)
+    try:
+        trusting = f'url = "${{TLS}}"\nca_file = "{authority}"'
+        heard_everywhere(elsewhere(replicas, 2, trusting, TLS=url))
+        wary = replicas.start(1, config().replace('url = "${REDIS}"', 'url = "${TLS}"'))[-1]
+        assert "UnknownIssuer" in wary.log.wait("Redis is away")
+        assert not wary.ready()
+    finally:
+        server.stop()
+
+
+def test_a_master_that_is_gone_gives_its_place_to_the_one_that_sentinels_name(replicas, tmp_path):
+    watched = Watched(tmp_path)
+    try:
+        lines = f'url = "redis://main"\nsentinels = ["redis://127.0.0.1:{watched.sentinel.port}"]'
+        all = elsewhere(replicas, 2, lines)
+        heard_everywhere(all)
+        load = Load(all, Person(all[0]).register().session())
+        watched.master.down()
+        begun = time.monotonic()
+        until(lambda: "role:master" in role(watched.replica), "nobody took the master's place")
+        for replica in all:
+            until(replica.ready, "the new master was not found")
+        print(f"failover: found again {time.monotonic() - begun:.3f} s after the master was gone")
+        print(f"failover: the last stream ended after {heard_everywhere(all):.3f} s")
+        assert set(load.stop()) == {200}
+    finally:
+        watched.stop()
+
+
+def role(server: Redis) -> str:
+    """`role:master`, or not."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as wire:
+        wire.sendall(b"INFO replication\r\n")
+        return wire.recv(4096).decode()
+
+
+def test_a_cluster_carries_news_as_one_server_does(replicas, tmp_path):
+    cluster = Cluster(tmp_path)
+    try:
+        lines = f'url = "redis://127.0.0.1:{cluster.nodes[0].port}"\ncluster = true\nnodes = ["{cluster.nodes[1].url}"]'
+        all = elsewhere(replicas, 2, lines)
+        print(f"cluster: the last stream ended after {heard_everywhere(all):.3f} s")
+    finally:
+        cluster.stop()

@@ -79,6 +79,80 @@ class Redis:
         self.down()
 
 
+def secure(folder: Path, certificate: Path, key: Path) -> tuple[Redis, str]:
+    """A server that also listens for TLS, and the URL of that."""
+    port = free_port()
+    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
+    server = Redis(folder, "--tls-port", str(port), "--tls-auth-clients", "no", *files)
+    return server, f"rediss://localhost:{port}"
+
+
+class Watched:
+    """A master, a replica of it, and a sentinel that makes the one the other when the master is gone."""
+
+    def __init__(self, folder: Path):
+        for name in ("master", "replica", "sentinel"):
+            (folder / name).mkdir()
+        self.master = Redis(folder / "master", "--repl-diskless-sync-delay", "0")
+        self.replica = Redis(folder / "replica", "--replicaof", "127.0.0.1", str(self.master.port))
+        settings = folder / "sentinel" / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
+            "sentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 5000\n"
+        )
+        self.sentinel = Redis.__new__(Redis)
+        self.sentinel.port = free_port()
+        command = ["redis-server", str(settings), "--sentinel", "--port", str(self.sentinel.port), "--bind", "127.0.0.1"]
+        self.sentinel.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + START
+        while "slave0" not in self._masters():
+            assert time.monotonic() < deadline, "the sentinel knows no replica"
+            time.sleep(0.05)
+
+    def _masters(self) -> str:
+        """Whether the sentinel knows the replica, as `slave0`."""
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.sentinel.port), timeout=5) as wire:
+            wire.sendall(b"INFO sentinel\r\n")
+            return "slave0" if b"slaves=1" in wire.recv(65536) else ""
+        return ""
+
+    def stop(self):
+        """The end of all three."""
+        for server in (self.sentinel, self.replica, self.master):
+            server.down()
+
+
+class Cluster:
+    """Three nodes that share the slots."""
+
+    def __init__(self, folder: Path):
+        self.nodes = []
+        for number in range(3):
+            place = folder / f"node-{number}"
+            place.mkdir()
+            options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+            self.nodes.append(Redis(place, *options))
+        addresses = [f"127.0.0.1:{node.port}" for node in self.nodes]
+        command = ["redis-cli", "--cluster", "create", *addresses, "--cluster-yes"]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        deadline = time.monotonic() + START
+        while not all("ok" in self._state(node) for node in self.nodes):
+            assert time.monotonic() < deadline, "the cluster is not whole"
+            time.sleep(0.05)
+
+    @staticmethod
+    def _state(node: Redis) -> str:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=5) as wire:
+            wire.sendall(b"CLUSTER INFO\r\n")
+            return wire.recv(4096).decode().split("\r\n")[1]
+
+    def stop(self):
+        """The end of all."""
+        for node in self.nodes:
+            node.down()
+
+
 class Wire:
     """A port that leads to a server, for as long as it is whole. One gateway's way to Redis."""
 
