@@ -49,6 +49,7 @@ use crate::refusal::{Refusal, style};
 use crate::request::credential::{Credential, Found, Place, Sources, Taken};
 use crate::request::head::{Head, HeadRules};
 use crate::request::peer::Peer;
+use crate::request::upgrade::Upgrade;
 use crate::resources::{Desk, Resources};
 use crate::route::router::{Conflict, Match, Router};
 use crate::route::{Materials, Refused, Route, Target};
@@ -380,13 +381,19 @@ impl Gate {
             return Ok(None);
         }
         let note = journal.job.insert(Rc::default());
+        // What follows an upgrade is no body.
+        let mut nothing = Body::Empty;
+        let body = match passing.head.upgrade() {
+            Upgrade::None => &mut passing.body,
+            _ => &mut nothing,
+        };
         let params = &passing.found.params;
         let mut naming = Naming {
             method: passing.head.method(),
             headers: &passing.parts.headers,
             query: passing.parts.uri.query(),
             params: &|name| params.get(name),
-            body: &mut passing.body,
+            body,
             body_timeout: self.config.server.body_timeout,
             note: Rc::clone(note),
         };

@@ -22,7 +22,7 @@ pub struct Jobs {
 }
 
 /// Where something stands in a JSON document (RFC 6901); `*` stands for every element of a list and for every member of
-/// an object.
+/// an object, `**` for everything within.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pointer(pub Box<[Step]>);
 
@@ -33,6 +33,8 @@ pub enum Step {
     Into(Box<str>),
     /// All of them.
     Each,
+    /// What is here, and everything within it, at any depth.
+    Deep,
 }
 
 /// `[[route.capture]]`: what is kept of an answer.
@@ -40,6 +42,8 @@ pub enum Step {
 #[expect(missing_docs, reason = "documented in config/portcullis.toml")]
 pub struct Capture {
     pub from: CaptureFrom,
+    /// A job with its files, or files alone.
+    pub kind: JobKind,
     /// The space's name; an upstream's own unless the file says another.
     pub space: Arc<str>,
     pub jobs: Pointer,
@@ -70,6 +74,8 @@ pub enum JobId {
     At(Pointer),
     /// The parameter of this name in the request's path.
     Param(Box<str>),
+    /// Each file's name: no job is told of.
+    File,
 }
 
 /// `[[route.capture.file]]`, and each of `files`: where the names of a job's files are.
@@ -109,6 +115,8 @@ pub struct Guard {
     pub scope: Scope,
     pub unknown: Unknown,
     pub missing: Missing,
+    /// Cut from the front of a name, where it is there.
+    pub strip: Box<str>,
     pub except_roles: Vec<Box<str>>,
 }
 
@@ -207,8 +215,25 @@ fn capture(table: &mut Table<'_>, around: &Around<'_>, claim: bool) -> Option<Ca
         ("websocket", CaptureFrom::Websocket),
     ];
     let on_failures = [("open", OnFailure::Open), ("closed", OnFailure::Closed)];
+    let kinds = [JobKind::Job, JobKind::File].map(|kind| (kind.word(), kind));
+    let kind = table.choice("kind", &kinds).unwrap_or(JobKind::Job);
     let id = table.text("id", |text| job_id(text, around));
-    table.require("id", "\"/job_id\"");
+    let id = match kind {
+        JobKind::File => {
+            if table.has("id") {
+                let what = "`id` is a job's, and kind = \"file\" tells of none";
+                table.problem("id", what, "take one of them out");
+            }
+            Some(JobId::File)
+        }
+        _ => {
+            if !table.has("id") {
+                let mend = "add id = \"/job_id\", or kind = \"file\" where there are files alone";
+                table.note(table.line, "`id` is missing", mend);
+            }
+            id
+        }
+    };
     let mut files: Vec<FileNames> = table
         .texts("files", pointer)
         .unwrap_or_default()
@@ -222,16 +247,28 @@ fn capture(table: &mut Table<'_>, around: &Around<'_>, claim: bool) -> Option<Ca
         .collect();
     files.extend(table.tables("file").into_iter().filter_map(file));
     let max_size = table.size("max_size", 1..=64 << 20);
+    if kind == JobKind::File && files.is_empty() {
+        table.note(
+            table.line,
+            "there is nothing to be kept",
+            "add files = [\"/filename\"]",
+        );
+    }
+    let from = table.choice("from", &froms).unwrap_or(CaptureFrom::Json);
     let capture = Capture {
-        from: table.choice("from", &froms).unwrap_or(CaptureFrom::Json),
+        from,
+        kind,
         space: space(table, around),
         jobs: table.text("jobs", pointer).unwrap_or_default(),
-        id: id.clone().unwrap_or(JobId::Param("".into())),
+        id: id.clone().unwrap_or(JobId::File),
         status: table.text("status", pointer),
         progress: table.text("progress", pointer),
         extra: extra(table),
         files,
-        claim: table.flag("claim").unwrap_or(claim),
+        // Some upstreams tell everybody's jobs to every socket.
+        claim: table
+            .flag("claim")
+            .unwrap_or(claim && from != CaptureFrom::Websocket),
         max_size: max_size.unwrap_or(1 << 20),
         on_failure: table
             .choice("on_failure", &on_failures)
@@ -294,9 +331,15 @@ fn pointer(text: &str) -> Result<Pointer, Wrong> {
     };
     let steps = rest.split('/').map(|step| match step {
         "*" => Ok(Step::Each),
+        "**" => Ok(Step::Deep),
         _ => member(step).map(Step::Into),
     });
-    steps.collect::<Result<_, _>>().map(Pointer)
+    let pointer = steps.collect::<Result<_, _>>().map(Pointer)?;
+    let deep = pointer.0.iter().filter(|step| **step == Step::Deep).count();
+    match deep {
+        0 | 1 => Ok(pointer),
+        _ => Err(Wrong::new("has ** twice", "once reaches everything")),
+    }
 }
 
 /// RFC 6901 §3: `~0` is `~`, `~1` is `/`.
@@ -391,6 +434,7 @@ fn guard(table: &mut Table<'_>, around: &Around<'_>) -> Option<Guard> {
         scope: table.choice("scope", &scopes).unwrap_or(Scope::User),
         unknown: unknown.unwrap_or(default),
         missing: table.choice("missing", &missings).unwrap_or(Missing::Deny),
+        strip: table.text("strip", units::any).unwrap_or_else(|| "".into()),
         except_roles: table
             .texts("except_roles", units::filled)
             .unwrap_or_default(),
@@ -453,10 +497,11 @@ mod tests {
             ("/a~1b/~0~01", vec![into("a/b"), into("~~1")]),
             ("/*/id", vec![Step::Each, into("id")]),
             ("/a*", vec![into("a*")]),
+            ("/**/path", vec![Step::Deep, into("path")]),
         ] {
             assert_eq!(pointer(text), Ok(Pointer(steps.into())), "{text}");
         }
-        for text in ["job_id", "/a~", "/~2", "*"] {
+        for text in ["job_id", "/a~", "/~2", "*", "/**/a/**"] {
             assert!(pointer(text).is_err(), "{text}");
         }
     }

@@ -38,6 +38,14 @@ pub fn read(
     let mut findings = Vec::new();
     let mut miss = Miss::NoId;
     for job in capture.jobs.find(document) {
+        if capture.id == JobId::File {
+            let files = capture.files.iter().flat_map(|it| names(it, job));
+            findings.extend(files.take(MOST_FILES).map(|id| Finding {
+                id,
+                ..Finding::default()
+            }));
+            continue;
+        }
         for id in ids(&capture.id, job, param) {
             match id {
                 Some(id) if findings.len() < MOST_JOBS => findings.push(finding(capture, job, id)),
@@ -55,6 +63,7 @@ pub fn read(
 /// The ids there; `None`: something else.
 fn ids(place: &JobId, job: &Value, param: Option<&str>) -> Vec<Option<Box<str>>> {
     match place {
+        JobId::File => Vec::new(),
         JobId::Param(_) => param.map(name).into_iter().collect(),
         JobId::At(pointer) => pointer
             .find(job)

@@ -45,6 +45,7 @@ impl Guarded<'_> {
         let keeper = self.keeper.ok_or(Refusal::StoreUnavailable)?;
         let owner = identity.map(|identity| owner::of(identity));
         for name in &names {
+            let name = name.strip_prefix(&*guard.strip).unwrap_or(name);
             let asker = Asker {
                 guard,
                 keeper,

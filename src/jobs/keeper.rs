@@ -137,11 +137,14 @@ impl Keeper {
 
     /// Tells the store what it did not take; what it does not take now either waits on.
     pub async fn tell_again(&self) {
-        let waiting: Vec<JobNews> = self.waiting().drain(..).collect();
-        for news in waiting {
+        loop {
+            let Some(news) = self.waiting().pop_front() else {
+                return;
+            };
             let late = self.now().saturating_sub(news.job.created_at) > LONGEST_WAIT;
             if !late && let Err(error) = self.put(news, PATIENCE).await {
-                tracing::debug!(%error, "a job still waits for the store");
+                tracing::debug!(%error, "jobs still wait for the store");
+                return;
             }
         }
     }

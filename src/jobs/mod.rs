@@ -87,7 +87,7 @@ impl Jobs {
             return None;
         }
         let param = |capture: &Capture| match &capture.id {
-            config::JobId::At(_) => None,
+            config::JobId::At(_) | config::JobId::File => None,
             config::JobId::Param(name) => naming.param(name),
         };
         Some(Watch {

@@ -12,7 +12,6 @@ impl Pointer {
             found = found
                 .into_iter()
                 .flat_map(|value| next(step, value))
-                .take(MOST)
                 .collect();
         }
         found
@@ -35,7 +34,22 @@ fn next<'v>(step: &Step, value: &'v Value) -> Vec<&'v Value> {
             .collect(),
         (Step::Each, Value::Object(members)) => members.values().collect(),
         (Step::Each, Value::Array(elements)) => elements.iter().collect(),
+        (Step::Deep, value) => {
+            let mut all = Vec::new();
+            gather(value, &mut all);
+            all
+        }
         _ => Vec::new(),
+    }
+}
+
+/// A value and all within it; as deep as JSON may nest here, which is bounded where it is read.
+fn gather<'v>(value: &'v Value, all: &mut Vec<&'v Value>) {
+    all.push(value);
+    match value {
+        Value::Array(elements) => elements.iter().for_each(|inner| gather(inner, all)),
+        Value::Object(members) => members.values().for_each(|inner| gather(inner, all)),
+        _ => {}
     }
 }
 
@@ -46,9 +60,6 @@ fn index(name: &str) -> Option<usize> {
     name.parse().ok().filter(|_| plain && !leading)
 }
 
-/// What an answer can make the gateway look at.
-const MOST: usize = 10_000;
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -56,9 +67,10 @@ mod tests {
     use super::*;
 
     /// `*` for each.
-    pub(super) fn pointer(text: &str) -> Pointer {
+    fn pointer(text: &str) -> Pointer {
         let steps = text.split('/').skip(1).map(|step| match step {
             "*" => Step::Each,
+            "**" => Step::Deep,
             step => Step::Into(step.into()),
         });
         Pointer(steps.collect())
@@ -78,6 +90,9 @@ mod tests {
             ("/c/*", vec![json!("y"), json!(null)]),
             ("/c/x/y", vec![]),
             ("/d", vec![]),
+            ("/**/b", vec![json!(1), json!(2)]),
+            ("/c/**/x", vec![json!("y")]),
+            ("/a/2/**", vec![json!(3)]),
         ] {
             let at: Vec<Value> = pointer(text).find(&document).into_iter().cloned().collect();
             assert_eq!(at, found, "{text}");

@@ -113,9 +113,10 @@ impl Watch {
     async fn keep_one(&self, heard: Heard) -> Result<(), NotKept> {
         let capture = &self.captures[heard.capture];
         let finding = heard.finding;
-        self.note
-            .borrow_mut()
-            .get_or_insert_with(|| finding.id.clone());
+        if capture.kind == JobKind::Job {
+            let mut note = self.note.borrow_mut();
+            note.get_or_insert_with(|| finding.id.clone());
+        }
         let Some(keeper) = &self.keeper else {
             tracing::warn!(route = %self.route, "a job was not kept: there is no store");
             return verdict(capture);
@@ -124,7 +125,7 @@ impl Watch {
         let id = finding.id.clone();
         let news = JobNews {
             job: Job {
-                kind: JobKind::Job,
+                kind: capture.kind,
                 space: (&*capture.space).into(),
                 job_id: finding.id,
                 owner: owner::of(&self.identity),

@@ -223,12 +223,12 @@ pub(super) const JOBS_OF: &str = concat!(
 pub(super) const GONE: &str =
     "SELECT count(*) FROM gone WHERE kind = $1 AND space = $2 AND job_id = $3";
 pub(super) const PRUNE_OLD_JOBS: &str = "DELETE FROM jobs WHERE number IN \
-    (SELECT number FROM jobs WHERE kind <> 'file' AND updated_at < $1 LIMIT $2)";
+    (SELECT number FROM jobs WHERE job IS NULL AND updated_at < $1 LIMIT $2)";
 /// Who has more than so many of a kind.
-pub(super) const CROWDED_USERS: &str = "SELECT user_id, kind FROM jobs WHERE kind <> 'file' \
+pub(super) const CROWDED_USERS: &str = "SELECT user_id, kind FROM jobs WHERE job IS NULL \
     GROUP BY user_id, kind HAVING count(*) > $1 LIMIT $2";
 pub(super) const PRUNE_CROWD: &str = "DELETE FROM jobs WHERE number IN \
-    (SELECT number FROM jobs WHERE user_id = $1 AND kind = $2 \
+    (SELECT number FROM jobs WHERE user_id = $1 AND kind = $2 AND job IS NULL \
      ORDER BY created_at DESC, number DESC LIMIT $3 OFFSET $4)";
 pub(super) const FORGET_GONE: &str = "DELETE FROM gone WHERE at < $1";
 

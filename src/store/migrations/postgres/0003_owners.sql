@@ -16,7 +16,7 @@ CREATE TABLE jobs (
     subject TEXT,
     session_id UUID REFERENCES sessions (id) ON DELETE CASCADE,
     outside_session TEXT,
-    -- The job of a file.
+    -- The job of a file; none where it is nobody's but its owner's.
     job BIGINT REFERENCES jobs (number) ON DELETE CASCADE,
     status TEXT,
     progress TEXT,
@@ -29,7 +29,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_session ON jobs (session_id, kind, created_at);
 CREATE INDEX jobs_user ON jobs (user_id, kind, created_at);
 CREATE INDEX jobs_job ON jobs (job) WHERE job IS NOT NULL;
-CREATE INDEX jobs_updated ON jobs (updated_at) WHERE kind <> 'file';
+CREATE INDEX jobs_updated ON jobs (updated_at) WHERE job IS NULL;
 
 -- What was deleted or grew too old: never again an id that nobody knows.
 CREATE TABLE gone (
