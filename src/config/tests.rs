@@ -574,3 +574,128 @@ fn route_defaults_come_from_the_rest_of_the_file() {
     assert_eq!(route.sources, config.sources);
     assert_eq!(route.line, 19);
 }
+
+#[test]
+fn what_captures_and_guards_need_is_named() {
+    for (text, words) in [
+        (
+            "[[route.capture]]",
+            "[route.capture 1 of \"generate\"] `id` is missing",
+        ),
+        (
+            "[[route.capture]]\nid = \"job_id\"",
+            "begin with a slash: \"/job_id\"",
+        ),
+        ("[[route.capture]]\nid = \"/a~\"", "write ~0 for ~"),
+        ("[[route.capture]]\nid = \"/**/**\"", "has ** twice"),
+        ("[[route.capture]]\nid = \"{job}\"", "known here: rest"),
+        (
+            "[[route.capture]]\nid = \"/a\"\nkind = \"file\"",
+            "`id` is a job's",
+        ),
+        (
+            "[[route.capture]]\nkind = \"file\"",
+            "there is nothing to be kept",
+        ),
+        (
+            "[[route.capture]]\nid = \"/a\"\nextra = { status = \"/b\" }",
+            "`extra` cannot set `status`",
+        ),
+        (
+            "[[route.capture]]\nid = \"/a\"\nextra = { a = \"/b\", \"a.b\" = \"/c\" }",
+            "and a member within it",
+        ),
+        (
+            "[[route.capture]]\nid = \"/a\"\n[[route.capture.file]]",
+            "`name` is missing",
+        ),
+        (
+            "[[route.guard]]",
+            "[route.guard 1 of \"generate\"] a guard looks in one place",
+        ),
+        (
+            "[[route.guard]]\npath = [\"rest\"]\nquery = [\"a\"]",
+            "a guard looks in one place",
+        ),
+        (
+            "[[route.guard]]\npath = [\"job_id\"]",
+            "is not a parameter of the route's path",
+        ),
+        ("[[route.guard]]\nquery = []", "`query` is empty"),
+        ("[[route.guard]]\nquery = [\"=a\"]", "names no parameter"),
+        (
+            "[[route.guard]]\npath = [\"rest\"]\nunknown = \"claim\"",
+            "would give a job to whoever asks for it first",
+        ),
+        ("[jobs]\nmax_age = \"2y\"", "is not a duration"),
+    ] {
+        let problems = check(&format!("{MINIMAL}\n{text}")).map(|_| ());
+        let shown = problems.unwrap_err().to_string();
+        assert!(shown.contains(words), "{text}\n{shown}");
+    }
+    let public = MINIMAL.replace(
+        "upstream = \"app\"",
+        "upstream = \"app\"\nauth = \"public\"",
+    );
+    let problems = check(&format!("{public}\n[[route.guard]]\npath = [\"rest\"]")).map(|_| ());
+    assert!(
+        problems
+            .unwrap_err()
+            .to_string()
+            .contains("a public route knows no caller")
+    );
+}
+
+#[test]
+fn jobs_are_kept_beside_the_config_unless_it_says_where() {
+    let guard = format!("{MINIMAL}\n[[route.guard]]\npath = [\"rest\"]");
+    assert_eq!(check(MINIMAL).unwrap().store, None);
+    let beside = StorePlace::Sqlite("portcullis.db".into());
+    assert_eq!(check(&guard).unwrap().store.unwrap().place, beside);
+    let named = format!("{guard}\n[store]\nurl = \"sqlite:jobs.db\"");
+    let place = StorePlace::Sqlite("jobs.db".into());
+    assert_eq!(check(&named).unwrap().store.unwrap().place, place);
+}
+
+#[test]
+fn the_defaults_of_captures_and_guards_that_stand_in_comments_are_those_of_the_code() {
+    let (_, rest) = REFERENCE.split_once("close_limited = 4429").unwrap();
+    let (section, _) = rest.split_once("# ── Tests").unwrap();
+    let given = |only: &[&str]| -> String {
+        let lines = section.lines().filter_map(|line| line.strip_prefix("# "));
+        let lines = lines.filter(|line| {
+            line.starts_with("[[")
+                || line
+                    .split_once(" = ")
+                    .is_some_and(|(key, _)| only.contains(&key))
+        });
+        lines.map(|line| format!("{line}\n")).collect()
+    };
+    let needed = ["id", "name", "path"];
+    let all = [
+        &needed[..],
+        &[
+            "from",
+            "jobs",
+            "max_size",
+            "on_failure",
+            "claim",
+            "space",
+            "part",
+            "scope",
+            "missing",
+        ],
+    ]
+    .concat();
+    let guarded = MINIMAL.replace("{*rest}", "{job_id}");
+    let routes = |text: &str| check(&format!("{guarded}\n{text}")).unwrap().routes;
+    let (given, bare) = (routes(&given(&all)), routes(&given(&needed)));
+    let capture = |routes: &[Route]| Capture {
+        claim: true,
+        ..routes[0].captures[0].clone()
+    };
+    assert_eq!(capture(&given), capture(&bare));
+    assert_eq!(given[0].guards, bare[0].guards);
+    assert_eq!(bare[0].guards[0].unknown, Unknown::Deny);
+    assert!(!bare[0].captures[0].claim, "the route is guarded");
+}

@@ -205,4 +205,4 @@ const MOST_JOBS: usize = 64;
 const MOST_FILES: usize = 256;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -94,3 +94,83 @@ const MOST_CODINGS: usize = 2;
 const BROTLI_BUFFER: usize = 4096;
 /// RFC 9659: what a decoder of HTTP answers must be ready for.
 const WINDOW: u64 = 8 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn headers(codings: &[&'static str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for coding in codings {
+            headers.append(CONTENT_ENCODING, HeaderValue::from_static(coding));
+        }
+        headers
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    fn bare(bytes: &[u8]) -> Vec<u8> {
+        let mut packed =
+            flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    #[test]
+    fn each_coding_is_unpacked() {
+        let text = b"{}".repeat(20);
+        let zstd = ruzstd::encoding::compress_to_vec(
+            &text[..],
+            ruzstd::encoding::CompressionLevel::Fastest,
+        );
+        for (codings, packed) in [
+            (&[][..], text.clone()),
+            (&["identity"], text.clone()),
+            (&["gzip"], gzip(&text)),
+            (&["X-GZip, identity"], gzip(&text)),
+            (&["deflate"], zlib(&text)),
+            (&["deflate"], bare(&text)),
+            (&["deflate", "gzip"], gzip(&zlib(&text))),
+            (&["deflate, gzip"], gzip(&zlib(&text))),
+            (&["zstd"], zstd),
+        ] {
+            let unpacked = decode(&headers(codings), packed, 100);
+            assert_eq!(unpacked, Ok(text.clone()), "{codings:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_apart() {
+        let large = gzip(&vec![b'x'; 1_000_000]);
+        let cut = gzip(b"a text")[..15].to_vec();
+        for (codings, packed, why) in [
+            (&["gzip"][..], large, Unreadable::TooLarge),
+            (&["gzip"], cut, Unreadable::Broken),
+            (&["gzip"], b"plain".to_vec(), Unreadable::Broken),
+            (&["br"], b"plain".to_vec(), Unreadable::Broken),
+            (&["zstd"], b"plain".to_vec(), Unreadable::Broken),
+            (&["rot13"], b"plain".to_vec(), Unreadable::Unknown),
+            (&["gzip, gzip, gzip"], Vec::new(), Unreadable::Unknown),
+        ] {
+            assert_eq!(
+                decode(&headers(codings), packed, 100),
+                Err(why),
+                "{codings:?}"
+            );
+        }
+    }
+}

@@ -193,6 +193,33 @@ impl Watch {
     }
 }
 
+#[cfg(test)]
+impl Watch {
+    /// A watch by a route with these lines in `[[route.capture]]`, for the tests of those who listen. Keeps nothing.
+    pub(crate) fn for_test(lines: &str) -> Self {
+        let caller = crate::streams::tests::known(0).permit;
+        let identity = caller.identity().map(Arc::clone);
+        Self {
+            captures: Arc::new([capture::tests::capture(lines)]),
+            params: vec![None],
+            keeper: None,
+            identity: identity.expect("a known caller"),
+            client: None,
+            route: "r".into(),
+            timeout: Duration::from_secs(10),
+            note: Note::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Heard {
+    /// The id that was heard.
+    pub(crate) fn id(&self) -> &str {
+        &self.finding.id
+    }
+}
+
 fn verdict(capture: &Capture) -> Result<(), NotKept> {
     match capture.on_failure {
         OnFailure::Open => Ok(()),

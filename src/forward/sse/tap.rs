@@ -23,12 +23,7 @@ pub fn listen(body: Body, watch: Watch, headers: &HeaderMap) -> Body {
     }
     Body::stream(EventTap {
         inner: body,
-        ears: Ears {
-            most: watch.max_size(CaptureFrom::Sse),
-            splitter: Splitter::default(),
-            event: Vec::new(),
-            too_long: false,
-        },
+        ears: Ears::new(watch.max_size(CaptureFrom::Sse)),
         watch,
         keeping: None,
     })
@@ -54,6 +49,15 @@ struct Ears {
 }
 
 impl Ears {
+    fn new(most: usize) -> Self {
+        Self {
+            most,
+            splitter: Splitter::default(),
+            event: Vec::new(),
+            too_long: false,
+        }
+    }
+
     /// What the events tell that end in `chunk`.
     fn hear(&mut self, chunk: &[u8], watch: &Watch) -> Vec<Heard> {
         let mut heard = Vec::new();
@@ -152,5 +156,58 @@ impl HttpBody for EventTap {
             size.set_upper(upper + waits);
         }
         size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn watch() -> Watch {
+        Watch::for_test("from = \"sse\"\nid = \"/id\"\nmax_size = \"40B\"")
+    }
+
+    fn heard(pieces: &[&[u8]]) -> Vec<String> {
+        let watch = watch();
+        let mut ears = Ears::new(watch.max_size(CaptureFrom::Sse));
+        let pieces = pieces.iter();
+        let heard = pieces.flat_map(|piece| ears.hear(piece, &watch));
+        heard.map(|heard| heard.id().to_owned()).collect()
+    }
+
+    #[test]
+    fn whole_events_are_heard_that_are_not_too_long() {
+        for (text, ids) in [
+            ("data: {\"id\":1}\n\n", vec!["1"]),
+            ("data: {\"id\":1}\n", vec![]),
+            ("data: {\"id\":\ndata: 2}\r\n\r\n", vec!["2"]),
+            ("event: {\"id\":1}\n\n: {\"id\":1}\n\n", vec![]),
+            ("data: [\n\ndata: {\"id\":3}\n\n", vec!["3"]),
+            (
+                "data: {\"id\":1,\"x\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"}\n\ndata: {\"id\":4}\n\n",
+                vec!["4"],
+            ),
+        ] {
+            assert_eq!(heard(&[text.as_bytes()]), ids, "{text}");
+            let single: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(heard(&single), ids, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_is_heard_alike(
+            text in "(data: \\{\"id\":[0-9]\\}(\n|\r\n)|\n|: x\n|data: 1234567890\n){0,12}",
+            cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let bytes = text.as_bytes();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(heard(&pieces), heard(&[bytes]));
+        }
     }
 }

@@ -243,3 +243,115 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Tapped<T> {
 
 /// RSV1 to RSV3: an extension's.
 const RESERVED: u8 = 0x70;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn watch() -> Watch {
+        Watch::for_test("from = \"websocket\"\nid = \"/id\"\nmax_size = \"200B\"")
+    }
+
+    fn heard(pieces: &[&[u8]]) -> Vec<String> {
+        let watch = watch();
+        let mut ears = Ears::new(watch.max_size(CaptureFrom::Websocket));
+        let pieces = pieces.iter();
+        let heard = pieces.flat_map(|piece| ears.hear(piece, &watch));
+        heard.map(|heard| heard.id().to_owned()).collect()
+    }
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ ..126 => frame.push(length as u8),
+            length => {
+                frame.push(126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+        }
+        frame.extend(payload);
+        frame
+    }
+
+    #[test]
+    fn whole_text_messages_are_heard() {
+        let job = |id: u8| format!("{{\"id\":{id}}}").into_bytes();
+        let (text, part, ping) = (0x81, 0x01, frame(0x89, b"{\"id\":9}"));
+        let long = format!("{{\"id\":5,\"x\":\"{}\"}}", "x".repeat(120)).into_bytes();
+        let longer = format!("{{\"id\":6,\"x\":\"{}\"}}", "x".repeat(200)).into_bytes();
+        let mut masked = frame(text, &job(7));
+        masked[1] |= 0x80;
+        let table: Vec<(Vec<Vec<u8>>, &[&str])> = vec![
+            (
+                vec![frame(text, &job(1)), frame(text, &job(2))],
+                &["1", "2"],
+            ),
+            (vec![frame(0x82, &job(1)), frame(text, b"no json")], &[]),
+            (
+                vec![
+                    frame(part, b"{\"i"),
+                    ping.clone(),
+                    frame(0, b"d\":"),
+                    frame(0x80, b"3}"),
+                ],
+                &["3"],
+            ),
+            (
+                vec![
+                    frame(0x02, &job(1)),
+                    frame(0x80, &job(1)),
+                    frame(text, &job(4)),
+                ],
+                &["4"],
+            ),
+            (
+                vec![
+                    frame(text, &long),
+                    frame(text, &longer),
+                    frame(text, &job(1)),
+                ],
+                &["5", "1"],
+            ),
+            // Compressed, and then not.
+            (vec![frame(0xc1, &job(1)), frame(text, &job(2))], &["2"]),
+            (
+                vec![
+                    frame(0x41, &job(1)),
+                    frame(0x80, &job(1)),
+                    frame(text, &job(2)),
+                ],
+                &["2"],
+            ),
+            (vec![frame(0x88, &[]), frame(text, &job(2))], &["2"]),
+            // Whoever breaks the rules is not followed.
+            (vec![masked, frame(text, &job(2))], &[]),
+            (vec![frame(part, b"{"), frame(text, &job(2))], &["2"]),
+        ];
+        for (frames, ids) in table {
+            let bytes = frames.concat();
+            assert_eq!(heard(&[&bytes]), ids, "{}", bytes.escape_ascii());
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(heard(&single), ids, "{}", bytes.escape_ascii());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_in_any_split_are_heard_alike(
+            frames in vec((any::<u8>(), "(\\{\"id\":|[0-9]|\\}){0,4}"), 0..8),
+            cuts in vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let frames: Vec<Vec<u8>> =
+                frames.iter().map(|(first, text)| frame(*first, text.as_bytes())).collect();
+            let bytes = frames.concat();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            prop_assert_eq!(heard(&pieces), heard(&[&bytes]));
+        }
+    }
+}
