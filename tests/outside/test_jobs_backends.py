@@ -29,6 +29,11 @@ def hidden(answer: httpx.Response):
     assert answer.status_code == 404 and "not_owner" in answer.text, (answer.status_code, answer.text)
 
 
+def example(name: str, addresses: dict[str, str]) -> str:
+    """The example, for users in a hurry."""
+    return text("jobs", addresses, name) + "\n[limits]\nenabled = false\n"
+
+
 def serve(app):
     served = Served(app)
     served.app = app
@@ -47,7 +52,7 @@ def comfyui():
 
 @pytest.fixture(scope="module")
 def studio(start, comfyui):
-    return start(text("jobs", {"http://127.0.0.1:8188": f"http://{comfyui.address}"}, "comfyui.toml"))
+    return start(example("comfyui.toml", {"http://127.0.0.1:8188": f"http://{comfyui.address}"}))
 
 
 class Artist:
@@ -166,7 +171,7 @@ def gradio():
 
 @pytest.fixture(scope="module")
 def app(start, gradio):
-    return start(text("jobs", {"http://127.0.0.1:7860": f"http://{gradio.address}"}, "gradio.toml"))
+    return start(example("gradio.toml", {"http://127.0.0.1:7860": f"http://{gradio.address}"}))
 
 
 @pytest.mark.slow
@@ -240,7 +245,7 @@ def served_model():
 
 @pytest.fixture(scope="module")
 def models(start, served_model):
-    return start(text("jobs", {"http://127.0.0.1:8000": f"http://{served_model.address}"}, "openai.toml"))
+    return start(example("openai.toml", {"http://127.0.0.1:8000": f"http://{served_model.address}"}))
 
 
 def test_openai_users_see_their_own_work_alone(models, served_model):
