@@ -57,13 +57,18 @@ export class Client {
   }
 
   /**
-   * A GET by EventSource, which can neither set a header nor read a status: the token goes into the query, and a refusal
-   * comes as an event (`on_reject = "event"` at the route). Gives a function that closes it.
+   * A GET by EventSource, which can neither set a header nor read a status: a ticket in the query stands for the token, so
+   * that no token is in a URL, and a refusal comes as an event (`on_reject = "event"` at the route). A stream that breaks
+   * off reconnects with its ticket by itself. Gives a function that closes it.
    */
-  events(path, listeners, { retry = true } = {}) {
+  async events(path, listeners, { retry = true } = {}) {
     const used = this.#tokens;
     let close = () => source.close();
-    const source = new EventSource(`${this.#url}${path}?token=${encodeURIComponent(used?.access_token ?? "")}`);
+    const headers = { "content-type": "application/json" };
+    const asked = await this.fetch("/_portcullis/tickets", { method: "POST", headers, body: JSON.stringify({ path }) });
+    if (!asked.ok) throw await failure(asked);
+    const { ticket } = await asked.json();
+    const source = new EventSource(`${this.#url}${path}?ticket=${ticket}`);
     for (const [name, listener] of Object.entries(listeners)) source.addEventListener(name, listener);
     for (const name of ["auth_error", "auth_expired"]) {
       source.addEventListener(name, async () => {
@@ -74,7 +79,7 @@ export class Client {
         } catch {
           return;
         }
-        close = this.events(path, listeners, { retry: name === "auth_expired" });
+        close = await this.events(path, listeners, { retry: name === "auth_expired" });
       });
     }
     return () => close();
@@ -132,10 +137,10 @@ export async function main(url, print = console.log) {
     print(event, data.slice(0, 60));
   }
   await new Promise((done) => {
-    const close = client.events("/api/v1/events", {
-      tick: ({ data }) => {
+    const closing = client.events("/api/v1/events", {
+      tick: async ({ data }) => {
         print("tick", data);
-        close();
+        (await closing)();
         done();
       },
     });
