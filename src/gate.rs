@@ -133,9 +133,9 @@ impl Gate {
             .map(|route| Route::build(route, &materials).map(Arc::new))
             .collect::<Result<_, _>>()
             .map_err(|error| blame.one(&error))?;
-        let (meters, clock) = (&resources.meters, resources.clock.clone());
+        let (counts, clock) = (&resources.counts, resources.clock.clone());
         Ok(Self {
-            limits: Limits::build(&config.limits, meters, clock, &resources.metrics),
+            limits: Limits::build(&config.limits, counts, clock, &resources.metrics),
             head_rules: HeadRules::build(&config.server),
             everywhere: match config.tickets {
                 Some(_) => Sources::build(config.every_source()).with_tickets(),
@@ -324,11 +324,12 @@ impl Gate {
         };
         journal.identified(&caller);
         let permit = route.policy.decide(caller, place, head)?;
-        passing.admission.admit(Ask {
+        let ask = Ask {
             permit: &permit,
             head,
             at: journal.began(),
-        })?;
+        };
+        passing.admission.admit(ask).await?;
         let watch = match &route.jobs {
             None => None,
             Some(jobs) => self.guard(jobs, &permit, passing, journal).await?,

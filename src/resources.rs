@@ -18,7 +18,7 @@ use crate::identity::sessions::OwnSessions;
 use crate::identity::sightings::Sightings;
 use crate::jobs::keeper::Keeper;
 use crate::journal::Book;
-use crate::limits::meters::Meters;
+use crate::limits::Counts;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
@@ -36,7 +36,7 @@ pub struct Resources {
     /// Live streams.
     pub streams: Arc<Streams>,
     /// What callers have asked.
-    pub meters: Arc<Meters>,
+    pub counts: Counts,
     /// Upstreams, with their health.
     pub upstreams: Upstreams,
     /// Fetched keys.
@@ -83,7 +83,7 @@ impl Resources {
             bus: None,
             own: None,
             accounts: None,
-            meters: Arc::default(),
+            counts: Counts::default(),
             jobs: None,
             upstreams: Upstreams::default(),
             jwks,
@@ -107,7 +107,7 @@ impl Resources {
             bus: None,
             own: None,
             accounts: None,
-            meters: Arc::default(),
+            counts: Counts::default(),
             jobs: None,
             upstreams: Upstreams::default(),
             jwks: JwksSources::idle(clock.clone()),

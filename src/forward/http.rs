@@ -221,7 +221,9 @@ impl Carriage {
         journal.answered(&fetched.endpoint.label);
         match fetched.rest {
             Rest::Switched(channel) => {
+                let lease = exchange.admission.stream(&exchange.permit).await?;
                 let switched = Switched {
+                    lease,
                     head: fetched.head,
                     channel,
                     switching,
@@ -229,9 +231,14 @@ impl Carriage {
                 self.switched(switched, exchange, journal)
             }
             Rest::Body(source) => {
+                let lease = match is_stream(&fetched.head) {
+                    true => exchange.admission.stream(&exchange.permit).await?,
+                    false => None,
+                };
                 let answer = Answer {
                     head: fetched.head,
                     source,
+                    lease,
                     under_way: fetched.under_way,
                 };
                 self.answer(answer, exchange, journal)
@@ -311,10 +318,11 @@ impl Carriage {
     /// An answer whose body follows.
     fn answer(
         &self,
-        answer: Answer,
+        mut answer: Answer,
         mut exchange: Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
+        let lease = answer.lease.take();
         let (mut head, relay) = answer.open(self.upstream.config.idle_timeout)?;
         let streaming = is_stream(&head);
         let body = match exchange.watch.take() {
@@ -331,7 +339,6 @@ impl Carriage {
         if !streaming {
             return Ok(Carried::Answer(response));
         }
-        let lease = exchange.admission.stream(&exchange.permit)?;
         journal.kind = Kind::Sse;
         let ending = journal.ending();
         let ticket = exchange.ticket.take();
@@ -356,7 +363,6 @@ impl Carriage {
         mut exchange: Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
-        let lease = exchange.admission.stream(&exchange.permit)?;
         let downstream = exchange
             .downstream
             .take()
@@ -378,7 +384,10 @@ impl Carriage {
             tunnel::Plan::new(&self.websocket, send, greeting, expiring)
         });
         journal.kind = Kind::Websocket;
-        let membership = self.join((streams::Kind::Websocket, lease.as_ref()), exchange);
+        let membership = self.join(
+            (streams::Kind::Websocket, switched.lease.as_ref()),
+            exchange,
+        );
         let switch = Switch {
             downstream: downstream.claim(),
             upstream: Side {
@@ -387,7 +396,7 @@ impl Carriage {
             },
             membership,
             plan,
-            lease,
+            lease: switched.lease,
             watch: watch.map(Box::new),
         };
         Ok(Carried::Tunnel(response, Box::new(switch)))
@@ -426,6 +435,8 @@ struct Answer {
     head: http::response::Parts,
     source: Source,
     under_way: UnderWay,
+    /// A stream's.
+    lease: Option<Lease>,
 }
 
 /// An answer that changes the protocol.
@@ -433,6 +444,7 @@ struct Switched {
     head: http::response::Parts,
     channel: Box<Channel>,
     switching: Switching,
+    lease: Option<Lease>,
 }
 
 impl Answer {
@@ -531,6 +543,7 @@ async fn finish(
             && let answer = (Answer {
                 head: unheard.head,
                 source,
+                lease: None,
                 under_way: unheard.under_way,
             })
             && let Ok((_, relay)) = answer.open(idle)

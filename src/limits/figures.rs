@@ -43,6 +43,17 @@ pub(super) fn show(
     });
     let mut shown: Vec<_> = refused.collect();
     let meters = Arc::downgrade(meters);
+    let alone = meters.clone();
+    shown.push(metrics.counter(
+        "portcullis_limits_alone",
+        "Decisions that this gateway made alone since Redis was away.",
+        &[],
+        move || {
+            alone
+                .upgrade()
+                .map_or(f64::NAN, |meters| meters.times_alone() as f64)
+        },
+    ));
     shown.push(metrics.gauge(
         "portcullis_limited_callers",
         "Callers whose counts are remembered.",

@@ -298,6 +298,11 @@ fn pack(day: u32, count: u64) -> u64 {
     (u64::from(day) << COUNT_BITS) | count.min(COUNT_MASK)
 }
 
+/// Whole microseconds.
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -306,7 +311,7 @@ fn nanos(time: Duration) -> u64 {
 const COUNT_BITS: u32 = 40;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 /// When a place may come free is not known: soon enough to try again, and no storm.
-const STREAM_WAIT: Duration = Duration::from_secs(5);
+pub(super) const STREAM_WAIT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests;

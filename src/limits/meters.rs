@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -27,6 +27,8 @@ pub struct Meters {
     hashers: [RandomState; 2],
     begun: Instant,
     capacity: AtomicUsize,
+    /// Decisions that were made here since Redis was away.
+    alone: AtomicU64,
     /// By the names of classes.
     refused: Mutex<BTreeMap<Box<str>, Arc<Refused>>>,
 }
@@ -51,6 +53,7 @@ impl Default for Meters {
             hashers: [RandomState::new(), RandomState::new()],
             begun: Instant::now(),
             capacity: AtomicUsize::new(usize::MAX),
+            alone: AtomicU64::new(0),
             refused: Mutex::default(),
         }
     }
@@ -66,6 +69,16 @@ impl Meters {
     pub fn nanos(&self, at: Instant) -> u64 {
         let since = at.saturating_duration_since(self.begun).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX)
+    }
+
+    /// This gateway decides alone once more.
+    pub(super) fn alone(&self) {
+        self.alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it did.
+    pub(super) fn times_alone(&self) -> u64 {
+        self.alone.load(Ordering::Relaxed)
     }
 
     /// The refusals of a class.

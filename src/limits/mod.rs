@@ -7,6 +7,7 @@ pub mod days;
 mod figures;
 pub mod meter;
 pub mod meters;
+pub mod shared;
 pub mod told;
 
 use std::borrow::Cow;
@@ -20,9 +21,10 @@ use self::days::Days;
 use self::figures::Refused;
 use self::meter::{Exceeded, Limit, Meter, Moment, Place};
 use self::meters::{Meters, Subject};
+use self::shared::{Calendar, Key, Shared, Wish};
 use self::told::Told;
 use crate::clock::Clock;
-use crate::config::{self, LimitClass, StreamsExceeded};
+use crate::config::{self, LimitClass, LimitsStore, RedisAway, StreamsExceeded};
 use crate::identity::Caller;
 use crate::observe::metrics::{Metrics, Registration};
 use crate::policy::Permit;
@@ -36,6 +38,8 @@ pub struct Limits {
     /// Whether answers that are no refusals tell what is left.
     headers: bool,
     meters: Arc<Meters>,
+    /// `None`: this gateway counts alone.
+    shared: Option<Arc<Shared>>,
     days: Days,
     clock: Clock,
     /// In the order of the classes.
@@ -49,6 +53,17 @@ pub struct Limits {
 struct Seat {
     class: usize,
     meter: Arc<Meter>,
+    /// Its counts in Redis, where gateways count together.
+    key: Option<Key>,
+}
+
+/// Where counts are that outlive a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Those of this process.
+    pub meters: Arc<Meters>,
+    /// Those in Redis, where there is one.
+    pub shared: Option<Arc<Shared>>,
 }
 
 /// One request on its way through the limits.
@@ -62,7 +77,12 @@ pub struct Admission<'l> {
 
 /// A stream's place among those of its caller. Given back when it is dropped.
 #[derive(Debug)]
-pub struct Lease(Place);
+pub enum Lease {
+    /// In this process.
+    Here(Place),
+    /// Among all gateways.
+    Shared(shared::leases::Lease),
+}
 
 /// A request, as far as limits care.
 #[derive(Clone, Copy)]
@@ -76,13 +96,14 @@ pub struct Ask<'r> {
 }
 
 impl Limits {
-    /// Compiles `[limits]`; the counts are in `meters`, whatever was configured before.
+    /// Compiles `[limits]`; the counts are in `counts`, whatever was configured before.
     pub fn build(
         config: &config::Limits,
-        meters: &Arc<Meters>,
+        counts: &Counts,
         clock: Clock,
         metrics: &Metrics,
     ) -> Self {
+        let Counts { meters, shared } = counts;
         meters.hold(config.capacity);
         let classes = config.classes.clone();
         Self {
@@ -94,6 +115,9 @@ impl Limits {
             classes,
             headers: config.headers,
             meters: Arc::clone(meters),
+            shared: shared
+                .clone()
+                .filter(|_| config.store == LimitsStore::Redis),
             days: Days::new(config.time_zone.clone()),
             clock,
         }
@@ -156,16 +180,26 @@ impl Limits {
             day_left: Duration::ZERO,
         };
         let meter = self.meters.obtain(subject, &rules.bucket, now);
-        Some(Seat { class, meter })
+        let key = self.shared.as_ref();
+        let key = key.map(|_| Key::of(subject, &rules.bucket));
+        Some(Seat { class, meter, key })
+    }
+
+    fn calendar(&self, terms: &Terms) -> Calendar {
+        if terms.figures.daily.is_none() {
+            return Calendar::default();
+        }
+        let today = self.days.at(self.clock.now());
+        Calendar::new(today, self.days.around(today))
     }
 }
 
-impl<'l> Admission<'l> {
+impl Admission<'_> {
     /// Takes one request, and a place for its stream where it is known to open one that may be refused.
     ///
     /// # Errors
-    /// When it is one too many.
-    pub fn admit(&mut self, ask: Ask<'_>) -> Result<(), Refusal> {
+    /// When it is one too many, or nobody can count it.
+    pub async fn admit(&mut self, ask: Ask<'_>) -> Result<(), Refusal> {
         let Some(rules) = self.rules else {
             return Ok(());
         };
@@ -180,9 +214,21 @@ impl<'l> Admission<'l> {
             return Ok(());
         };
         let terms = rules.terms(seat.class);
-        let now = limits.moment(ask.at, terms);
         let known = terms.streams_exceeded == StreamsExceeded::Refuse
             && (rules.opens_stream || opens_stream(ask.head));
+        if let (Some(shared), Some(key)) = (&limits.shared, &seat.key) {
+            let wish = Wish {
+                request: true,
+                stream: known.then_some(StreamsExceeded::Refuse),
+            };
+            let asked = self.ask_redis((shared, key), &seat, (terms, wish));
+            // Boxed: what waits for Redis would make every request larger.
+            if let Some(lease) = Box::pin(asked).await? {
+                self.lease = lease;
+                return Ok(());
+            }
+        }
+        let now = limits.moment(ask.at, terms);
         let taken = match known {
             true => seat.meter.take_stream(&terms.figures, now),
             false => seat
@@ -192,7 +238,7 @@ impl<'l> Admission<'l> {
         };
         let (spent, place) =
             taken.map_err(|exceeded| self.refuse(&seat, (terms, exceeded), now))?;
-        self.lease = place.map(Lease);
+        self.lease = place.map(Lease::Here);
         if limits.headers {
             self.told = Told::passed(terms, spent, now).map(Box::new);
         }
@@ -203,14 +249,15 @@ impl<'l> Admission<'l> {
     /// number may.
     ///
     /// # Errors
-    /// When it is one too many.
-    pub fn stream(&mut self, permit: &Permit) -> Result<Option<Lease>, Refusal> {
+    /// When it is one too many, or nobody can count it.
+    pub async fn stream(&mut self, permit: &Permit) -> Result<Option<Lease>, Refusal> {
         if let Some(lease) = self.lease.take() {
             return Ok(Some(lease));
         }
+        let limits = self.limits;
         let Some((rules, seat)) = self
             .rules
-            .and_then(|rules| Some((rules, self.limits.seat(permit, rules)?)))
+            .and_then(|rules| Some((rules, limits.seat(permit, rules)?)))
         else {
             return Ok(None);
         };
@@ -218,12 +265,53 @@ impl<'l> Admission<'l> {
         let Some(most) = terms.figures.streams else {
             return Ok(None);
         };
+        if let (Some(shared), Some(key)) = (&limits.shared, &seat.key) {
+            let wish = Wish {
+                request: false,
+                stream: Some(terms.streams_exceeded),
+            };
+            let asked = self.ask_redis((shared, key), &seat, (terms, wish));
+            if let Some(lease) = Box::pin(asked).await? {
+                return Ok(lease);
+            }
+        }
         match seat.meter.open_stream(most, terms.streams_exceeded) {
-            Ok(place) => Ok(Some(Lease(place))),
+            Ok(place) => Ok(Some(Lease::Here(place))),
             Err(exceeded) => {
-                let now = self.limits.moment(Instant::now(), terms);
+                let now = limits.moment(Instant::now(), terms);
                 Err(self.refuse(&seat, (terms, exceeded), now))
             }
+        }
+    }
+
+    /// Asks where all gateways count. `None`: Redis is away, and this gateway counts alone meanwhile.
+    async fn ask_redis(
+        &mut self,
+        (shared, key): (&Shared, &Key),
+        seat: &Seat,
+        (terms, wish): (&Terms, Wish),
+    ) -> Result<Option<Option<Lease>>, Refusal> {
+        let calendar = self.limits.calendar(terms);
+        let now = |day_left| Moment {
+            day_left,
+            ..Moment::default()
+        };
+        match shared.decide(key, (&terms.figures, wish), calendar).await {
+            Ok(Ok(given)) => {
+                if self.limits.headers && wish.request {
+                    let now = now(given.day_left);
+                    self.told = Told::passed(terms, given.spent, now).map(Box::new);
+                }
+                Ok(Some(given.lease.map(Lease::Shared)))
+            }
+            Ok(Err((exceeded, day_left))) => {
+                Err(self.refuse(seat, (terms, exceeded), now(day_left)))
+            }
+            Err(_) if terms.redis_away == RedisAway::Open => {
+                self.limits.meters.alone();
+                Ok(None)
+            }
+            Err(_) => Err(Refusal::LimitsUnavailable),
         }
     }
 
@@ -265,7 +353,10 @@ impl Limit {
 impl Lease {
     /// From now on the stream is told to end when its place is another's.
     pub fn bind(&self, remote: Remote) {
-        self.0.bind(remote);
+        match self {
+            Self::Here(place) => place.bind(remote),
+            Self::Shared(lease) => lease.bind(remote),
+        }
     }
 }
 

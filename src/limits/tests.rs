@@ -49,7 +49,10 @@ impl Scene {
         Self {
             limits: Limits::build(
                 &config.limits,
-                meters,
+                &Counts {
+                    meters: Arc::clone(meters),
+                    shared: None,
+                },
                 Clock::manual(86_400 * 20_000),
                 &Metrics::new(1),
             ),
@@ -71,12 +74,17 @@ impl Scene {
     }
 
     fn ask_with(&self, caller: &Caller, head: &Head) -> Result<(), Refusal> {
-        self.admission().admit(Ask {
+        now(self.admission().admit(Ask {
             permit: &Permit::for_test(caller.clone()),
             head,
             at: Instant::now(),
-        })
+        }))
     }
+}
+
+/// What waits for nothing where nobody shares.
+fn now<T>(what: impl Future<Output = T>) -> T {
+    futures_util::FutureExt::now_or_never(what).unwrap()
 }
 
 fn user(name: &str) -> Caller {
@@ -160,7 +168,7 @@ fn a_request_that_can_only_become_a_stream_is_refused_before_it_is_one() {
     let caller = user("one");
     let permit = Permit::for_test(caller.clone());
     let mut open = scene.admission();
-    let lease = open.stream(&permit).unwrap().unwrap();
+    let lease = now(open.stream(&permit)).unwrap().unwrap();
     for (accept, refused) in [
         ("text/event-stream", true),
         ("text/event-stream;q=0.9", true),
@@ -171,11 +179,14 @@ fn a_request_that_can_only_become_a_stream_is_refused_before_it_is_one() {
         let told = scene.ask_with(&caller, &head);
         assert_eq!(told == Err(Refusal::StreamsExceeded), refused, "{accept}");
         let mut late = scene.admission();
-        assert_eq!(late.stream(&permit).err(), Some(Refusal::StreamsExceeded));
+        assert_eq!(
+            now(late.stream(&permit)).err(),
+            Some(Refusal::StreamsExceeded)
+        );
         assert_eq!(late.retry_after(), Some(5));
     }
     drop(lease);
-    assert!(scene.admission().stream(&permit).unwrap().is_some());
+    assert!(now(scene.admission().stream(&permit)).unwrap().is_some());
 }
 
 #[test]
@@ -187,11 +198,11 @@ fn a_refusal_tells_what_there_is_and_when_to_come_back() {
     scene.ask(&caller).unwrap();
     scene.ask(&caller).unwrap();
     let mut admission = scene.admission();
-    let told = admission.admit(Ask {
+    let told = now(admission.admit(Ask {
         permit: &Permit::for_test(caller),
         head: &scene.head,
         at: Instant::now(),
-    });
+    }));
     assert_eq!(told, Err(Refusal::RateLimited));
     let mut headers = HeaderMap::new();
     admission.tell(StatusCode::TOO_MANY_REQUESTS, &mut headers);
@@ -222,7 +233,7 @@ fn what_is_left_is_told_where_the_file_says_so() {
             head: &scene.head,
             at: Instant::now(),
         };
-        admission.admit(ask).unwrap();
+        now(admission.admit(ask)).unwrap();
         let mut told = HeaderMap::new();
         admission.tell(StatusCode::OK, &mut told);
         assert_eq!(told.len(), count);

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use self::wire::Told;
 use crate::config::{self, Config};
+use crate::limits::shared::Shared;
+use crate::limits::shared::leases::Leases;
 use crate::observe::metrics::{Metrics, Registration};
 use crate::resources::Resources;
 use crate::server::Station;
@@ -36,6 +38,12 @@ pub fn open(config: &Config, resources: &mut Resources) -> Result<(), OpenError>
     let teller = Arc::clone(&bus);
     let streams = &resources.streams;
     streams.subscribe(move |news| teller.tell(wire::write_streams(news)));
+    let shared = Shared::new(&redis);
+    let teller = Arc::clone(&bus);
+    shared
+        .leases
+        .subscribe(move |lease| teller.tell(wire::write_lease(lease)));
+    resources.counts.shared = Some(shared);
     resources.redis = Some(redis);
     resources.bus = Some(bus);
     Ok(())
@@ -49,10 +57,16 @@ pub fn keep(station: &Station) -> Vec<Registration> {
     };
     let board = resources.board.part("redis");
     tokio::task::spawn_local(Arc::clone(redis).watch(board));
+    let leases = resources.counts.shared.as_ref();
+    let leases = leases.map(|shared| Arc::clone(&shared.leases));
+    if let Some(leases) = &leases {
+        tokio::task::spawn_local(Arc::clone(leases).keep(Arc::clone(redis)));
+    }
     let settings = station.gate.load().config().redis.clone();
     let ear = Ear {
         revocations: Arc::clone(&resources.revocations),
         streams: Arc::clone(&resources.streams),
+        leases,
         trusted: bus.silence() + settings.map_or(Duration::ZERO, |it| it.max_stale),
     };
     let mut figures = redis.figures(&resources.metrics);
@@ -92,6 +106,7 @@ fn tell(bus: &Bus, notice: &Notice) {
 struct Ear {
     revocations: Arc<Revocations>,
     streams: Arc<Streams>,
+    leases: Option<Arc<Leases>>,
     /// How long what is remembered counts after all was heard.
     trusted: Duration,
 }
@@ -105,6 +120,11 @@ impl Ear {
                 Some(Told::Verified(news)) => self.revocations.hear(news),
                 Some(Told::Streams(news)) => {
                     self.streams.hear(&news);
+                }
+                Some(Told::LeaseTaken(lease)) => {
+                    if let Some(leases) = &self.leases {
+                        leases.end(&lease);
+                    }
                 }
                 None => self.forget(),
             },

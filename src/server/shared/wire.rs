@@ -15,6 +15,8 @@ pub(super) enum Told {
     Verified(News),
     /// Live streams.
     Streams(Message),
+    /// The lease of this name is another's now.
+    LeaseTaken(Box<str>),
 }
 
 /// News about what was verified.
@@ -48,6 +50,11 @@ pub(super) fn write_streams(news: &Message) -> String {
     list.to_string()
 }
 
+/// That a lease is another's now.
+pub(super) fn write_lease(lease: &str) -> String {
+    json!(["lease_taken", lease]).to_string()
+}
+
 /// What was written; `None`: it is not understood.
 pub(super) fn read(text: &str) -> Option<Told> {
     let list: Vec<Value> = serde_json::from_str(text).ok()?;
@@ -75,6 +82,7 @@ pub(super) fn read(text: &str) -> Option<Told> {
             };
             Some(Told::Streams(Message::Extended(extended)))
         }
+        ("lease_taken", [lease]) => Some(Told::LeaseTaken(lease.as_str()?.into())),
         ("kill", [issuer, user, session, route, kind]) => {
             let filter = Filter {
                 issuer: name(issuer)?,
@@ -151,6 +159,8 @@ mod tests {
         ] {
             assert_eq!(read(&write_streams(&news)), Some(Told::Streams(news)));
         }
+        let taken = Told::LeaseTaken("a".into());
+        assert_eq!(read(&write_lease("a")), Some(taken));
     }
 
     #[test]

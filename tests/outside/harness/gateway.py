@@ -127,6 +127,11 @@ class Gateway:
             assert token not in text, f"a token is in the log: {[l for l in text.splitlines() if token in l][:3]}"
 
 
+NO_LIMITS = """[limits]
+enabled = false
+"""
+"""Most tests ask often, and say nothing of limits."""
+
 BASE = """
 [server]
 listen = ["127.0.0.1:0"]
@@ -143,9 +148,7 @@ level = "debug"
 [tokens]
 leeway = "0s"
 
-[limits]
-enabled = false
-
+{limits}
 [[issuer]]
 name = "own"
 iss = "https://issuer.test/auth/v1"
@@ -159,7 +162,7 @@ def config(routes: str, server: str = "") -> str:
     """A whole config: the base with `server` keys added, then upstreams and routes."""
     if "drain_timeout" not in server:
         server += '\ndrain_timeout = "2s"'
-    return BASE.replace("{server}", server) + routes
+    return BASE.replace("{server}", server).replace("{limits}", NO_LIMITS) + routes
 
 
 GUARDED = """
