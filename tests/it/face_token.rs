@@ -18,7 +18,7 @@ fn setup(lines: &str) -> Setup {
 async fn register(gateway: &Gateway, name: &str) -> Told {
     let email = format!("{name}@mail.example");
     let body = json!({"username": name, "email": email, "password": PASSWORD});
-    Ask::new("POST /auth/register")
+    Ask::line("POST /auth/register")
         .json(&body)
         .to(gateway)
         .await
@@ -26,7 +26,7 @@ async fn register(gateway: &Gateway, name: &str) -> Told {
 
 async fn log_in(gateway: &Gateway, name: &str) -> (String, String) {
     let body = json!({"username": name, "password": PASSWORD});
-    let told = Ask::new("POST /auth/login").json(&body).to(gateway).await;
+    let told = Ask::line("POST /auth/login").json(&body).to(gateway).await;
     assert_eq!(told.status(), 200, "{}", told.json);
     let tokens = ["access_token", "refresh_token"].map(|name| told.text(name).to_owned());
     assert_eq!(told.text("token_type"), "bearer");
@@ -35,11 +35,14 @@ async fn log_in(gateway: &Gateway, name: &str) -> (String, String) {
 
 async fn refresh(gateway: &Gateway, token: &str) -> Told {
     let body = json!({"refresh_token": token});
-    Ask::new("POST /auth/refresh").json(&body).to(gateway).await
+    Ask::line("POST /auth/refresh")
+        .json(&body)
+        .to(gateway)
+        .await
 }
 
 async fn me(gateway: &Gateway, token: &str) -> Told {
-    Ask::new("GET /auth/me").bearer(token).to(gateway).await
+    Ask::line("GET /auth/me").bearer(token).to(gateway).await
 }
 
 /// A failure: its status and its text; a 401 says how to log in.
@@ -65,7 +68,7 @@ async fn a_user_registers_logs_in_and_is_greeted() {
     let told = me(&gateway, &access).await;
     assert_eq!((told.status(), &told.json), (200, &user));
     assert_eq!(told.field("cache-control"), Some("no-store"));
-    let told = Ask::new("GET /auth/protected")
+    let told = Ask::line("GET /auth/protected")
         .bearer(&access)
         .to(&gateway)
         .await;
@@ -88,7 +91,7 @@ async fn names_and_addresses_are_taken_once_however_they_are_written() {
         ("new", "Ada@Mail.Example", "Email already registered"),
     ] {
         let body = json!({"username": username, "email": email, "password": PASSWORD});
-        let told = Ask::new("POST /auth/register")
+        let told = Ask::line("POST /auth/register")
             .json(&body)
             .to(&gateway)
             .await;
@@ -104,7 +107,7 @@ async fn a_log_in_is_json_or_a_form_by_name_or_address() {
         log_in(&gateway, name).await;
     }
     let form = "grant_type=password&username=ada&password=correct+horse%20battery&scope=";
-    let told = Ask::new("POST /auth/login")
+    let told = Ask::line("POST /auth/login")
         .field("content-type", "application/x-www-form-urlencoded")
         .body(form)
         .to(&gateway)
@@ -117,7 +120,7 @@ async fn a_log_in_is_json_or_a_form_by_name_or_address() {
         ("ada", ""),
     ] {
         let body = json!({"username": name, "password": password});
-        let told = Ask::new("POST /auth/login").json(&body).to(&gateway).await;
+        let told = Ask::line("POST /auth/login").json(&body).to(&gateway).await;
         assert_eq!(failed(&told), (401, "Invalid credentials"), "{name}");
     }
 }
@@ -164,7 +167,7 @@ async fn bad_bodies_are_told_apart() {
         ("/auth/login", json_type, &large, 413),
         ("/auth/refresh", json_type, "{\"refresh_token\":7}", 400),
     ] {
-        let told = Ask::new(&format!("POST {path}"))
+        let told = Ask::line(&format!("POST {path}"))
             .field("content-type", kind)
             .body(body);
         assert_eq!(failed(&told.to(&gateway).await).0, status, "{path} {kind}");
@@ -177,7 +180,7 @@ async fn bad_bodies_are_told_apart() {
         ("a\u{202e}b", "a@mail.example", PASSWORD),
     ] {
         let body = json!({"username": username, "email": email, "password": password});
-        let told = Ask::new("POST /auth/register")
+        let told = Ask::line("POST /auth/register")
             .json(&body)
             .to(&gateway)
             .await;
@@ -191,7 +194,7 @@ async fn a_refresh_token_is_spent_by_its_use() {
     register(&gateway, "ada").await;
     let (access, first) = log_in(&gateway, "ada").await;
     // As bearer, as many clients send it.
-    let told = Ask::new("POST /auth/refresh")
+    let told = Ask::line("POST /auth/refresh")
         .bearer(&first)
         .to(&gateway)
         .await;
@@ -235,23 +238,23 @@ async fn what_is_no_refresh_token_refreshes_nothing() {
     ] {
         let told = refresh(&gateway, bad).await;
         assert_eq!(failed(&told), (401, "Invalid refresh token"), "{bad}");
-        let told = Ask::new("POST /auth/refresh")
+        let told = Ask::line("POST /auth/refresh")
             .bearer(bad)
             .to(&gateway)
             .await;
         assert_eq!(failed(&told), (401, "Invalid refresh token"), "{bad}");
     }
     assert_eq!(
-        failed(&Ask::new("POST /auth/refresh").to(&gateway).await).0,
+        failed(&Ask::line("POST /auth/refresh").to(&gateway).await).0,
         401
     );
-    let none = Ask::new("POST /auth/refresh").json(&json!({"refresh_token": null}));
+    let none = Ask::line("POST /auth/refresh").json(&json!({"refresh_token": null}));
     assert_eq!(failed(&none.to(&gateway).await).0, 401);
-    let two = Ask::new("POST /auth/refresh")
+    let two = Ask::line("POST /auth/refresh")
         .bearer(&access)
         .json(&json!({"refresh_token": token}));
     assert_eq!(failed(&two.to(&gateway).await).0, 400);
-    let same = Ask::new("POST /auth/refresh")
+    let same = Ask::line("POST /auth/refresh")
         .bearer(&token)
         .json(&json!({"refresh_token": token}));
     assert_eq!(same.to(&gateway).await.status(), 200);
@@ -264,14 +267,14 @@ async fn a_log_out_ends_the_session_at_once() {
     let (access, token) = log_in(&gateway, "ada").await;
     let (other, _) = log_in(&gateway, "ada").await;
     assert_eq!(me(&gateway, &access).await.status(), 200);
-    let told = Ask::new("POST /auth/logout")
+    let told = Ask::line("POST /auth/logout")
         .bearer(&access)
         .to(&gateway)
         .await;
     let said = json!({"message": "Successfully logged out"});
     assert_eq!((told.status(), &told.json), (200, &said));
     for path in ["GET /auth/me", "GET /auth/protected", "POST /auth/logout"] {
-        let told = Ask::new(path).bearer(&access).to(&gateway).await;
+        let told = Ask::line(path).bearer(&access).to(&gateway).await;
         assert_eq!(failed(&told), (401, "Token has been revoked"), "{path}");
     }
     assert_eq!(
@@ -289,11 +292,11 @@ async fn calls_of_a_user_need_a_token_of_one() {
     let forged = format!("{}AAAA", &access[..access.len() - 4]);
     for path in ["GET /auth/me", "GET /auth/protected", "POST /auth/logout"] {
         assert_eq!(
-            failed(&Ask::new(path).to(&gateway).await),
+            failed(&Ask::line(path).to(&gateway).await),
             (401, "Not authenticated")
         );
         for bad in ["nonsense", &*token, &*forged] {
-            let told = Ask::new(path).bearer(bad).to(&gateway).await;
+            let told = Ask::line(path).bearer(bad).to(&gateway).await;
             assert_eq!(failed(&told), (401, "Invalid token"), "{path} {bad}");
         }
     }
@@ -302,12 +305,12 @@ async fn calls_of_a_user_need_a_token_of_one() {
 #[tokio::test]
 async fn other_methods_and_mounts_are_told_so() {
     let gateway = start().await;
-    let told = Ask::new("GET /auth/login").to(&gateway).await;
+    let told = Ask::line("GET /auth/login").to(&gateway).await;
     assert_eq!(failed(&told).0, 405);
     assert_eq!(told.field("allow"), Some("POST, OPTIONS"));
     let root = accounts("").piece("[api.token]\nmount = \"/\"");
     let gateway = Gateway::start(&root).await;
-    assert_eq!(failed(&Ask::new("GET /me").to(&gateway).await).0, 401);
+    assert_eq!(failed(&Ask::line("GET /me").to(&gateway).await).0, 401);
     assert_eq!(gateway.get("/auth/me").await.status(), 404);
 }
 

@@ -14,7 +14,7 @@ async fn users_are_administered_with_a_service_key_alone() {
         told.json["user"]["id"].as_str().unwrap(),
     );
     let list = |key: &str| {
-        Ask::new("GET /auth/v1/admin/users")
+        Ask::line("GET /auth/v1/admin/users")
             .field("apikey", key)
             .field("x-supabase-api-version", "2024-01-01")
     };

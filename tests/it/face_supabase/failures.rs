@@ -256,14 +256,17 @@ async fn a_token_of_another_api_opens_what_is_the_users_and_refreshes_nothing() 
     let gateway = Gateway::start(&setup("").piece("[api.token]\nmount = \"/plain\"")).await;
     let told = sign_up(&gateway, "ada@mail.example").await;
     let body = json!({"username": "ada@mail.example", "password": PASSWORD});
-    let plain = Ask::new("POST /plain/login").json(&body).to(&gateway).await;
+    let plain = Ask::line("POST /plain/login")
+        .json(&body)
+        .to(&gateway)
+        .await;
     assert_eq!(plain.status(), 200, "{}", plain.json);
     let user = ask("GET /user")
         .bearer(plain.text("access_token"))
         .to(&gateway)
         .await;
     assert_eq!(user.json["id"], told.json["user"]["id"]);
-    let me = Ask::new("GET /plain/me")
+    let me = Ask::line("GET /plain/me")
         .bearer(told.text("access_token"))
         .to(&gateway)
         .await;
@@ -275,7 +278,7 @@ async fn a_token_of_another_api_opens_what_is_the_users_and_refreshes_nothing() 
         .await;
     assert_eq!(failed(&ours), (400, "refresh_token_not_found"));
     let refresh = json!({"refresh_token": told.text("refresh_token")});
-    let theirs = Ask::new("POST /plain/refresh")
+    let theirs = Ask::line("POST /plain/refresh")
         .json(&refresh)
         .to(&gateway)
         .await;

@@ -12,7 +12,7 @@ async fn a_key_is_asked_for_where_there_are_keys() {
     let token = sign_up(&gateway, "ada@mail.example").await;
     let user_token = token.text("access_token");
     let health = |key: Option<&str>| {
-        let ask = Ask::new("GET /auth/v1/health");
+        let ask = Ask::line("GET /auth/v1/health");
         key.map_or(ask.clone(), |key| ask.field("apikey", key))
     };
     for (key, status, message) in [
@@ -35,7 +35,7 @@ async fn a_key_is_asked_for_where_there_are_keys() {
             assert_eq!(told.json, json!({"message": message}));
         }
     }
-    let query = Ask::new(&format!("GET /auth/v1/health?apikey={ANON}"))
+    let query = Ask::line(&format!("GET /auth/v1/health?apikey={ANON}"))
         .to(&gateway)
         .await;
     assert_eq!(query.status(), 200);
@@ -46,10 +46,13 @@ async fn a_key_is_asked_for_where_there_are_keys() {
     assert_eq!(two.status(), 401);
     // The key comes first: whoever has none learns nothing of what there is.
     assert_eq!(
-        Ask::new("GET /auth/v1/nothing").to(&gateway).await.status(),
+        Ask::line("GET /auth/v1/nothing")
+            .to(&gateway)
+            .await
+            .status(),
         401
     );
-    let keys = Ask::new("GET /auth/v1/.well-known/jwks.json")
+    let keys = Ask::line("GET /auth/v1/.well-known/jwks.json")
         .to(&gateway)
         .await;
     assert_eq!(
@@ -60,7 +63,7 @@ async fn a_key_is_asked_for_where_there_are_keys() {
     let open = accounts("").piece("[api.supabase]\nmount = \"/auth/v1\"");
     let gateway = Gateway::start(&open).await;
     assert_eq!(health(None).to(&gateway).await.status(), 200);
-    let told = Ask::new("GET /auth/v1/admin/users").to(&gateway).await;
+    let told = Ask::line("GET /auth/v1/admin/users").to(&gateway).await;
     assert_eq!((told.status(), told.text("error_code")), (403, "not_admin"));
 }
 
@@ -73,7 +76,7 @@ async fn pages_of_other_origins_may_ask_and_read() {
         "/admin/users/x",
         "/nothing",
     ] {
-        let told = Ask::new(&format!("OPTIONS /auth/v1{path}"))
+        let told = Ask::line(&format!("OPTIONS /auth/v1{path}"))
             .field("origin", "https://app.example")
             .field("access-control-request-method", "PUT")
             .field(
@@ -110,7 +113,7 @@ async fn pages_of_other_origins_may_ask_and_read() {
         ("https://app.example.evil.example", false),
         ("null", false),
     ] {
-        let told = Ask::new("GET /auth/v1/health")
+        let told = Ask::line("GET /auth/v1/health")
             .field("origin", origin)
             .to(&gateway)
             .await;
@@ -138,7 +141,7 @@ async fn failures_have_the_shape_that_the_client_asked_for() {
         (Some("latest"), &old),
         (None, &old),
     ] {
-        let ask = Ask::new("POST /auth/v1/token?grant_type=password")
+        let ask = Ask::line("POST /auth/v1/token?grant_type=password")
             .field("apikey", ANON)
             .json(&body);
         let ask = version.map_or(ask.clone(), |version| {
@@ -153,7 +156,7 @@ async fn failures_have_the_shape_that_the_client_asked_for() {
     let told = ask("POST /signup").json(&weak).to(&gateway).await;
     assert_eq!(failed(&told), (422, "weak_password"));
     assert_eq!(told.json["weak_password"], json!({"reasons": ["length"]}));
-    let told = Ask::new("POST /auth/v1/signup")
+    let told = Ask::line("POST /auth/v1/signup")
         .field("apikey", ANON)
         .json(&weak)
         .to(&gateway)

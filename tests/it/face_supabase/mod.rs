@@ -37,7 +37,7 @@ async fn start() -> Gateway {
 /// A call as the clients make it.
 fn ask(line: &str) -> Ask {
     let (method, path) = line.split_once(' ').unwrap();
-    Ask::new(&format!("{method} /auth/v1{path}"))
+    Ask::line(&format!("{method} /auth/v1{path}"))
         .field("apikey", ANON)
         .field("x-supabase-api-version", "2024-01-01")
 }
@@ -45,7 +45,7 @@ fn ask(line: &str) -> Ask {
 /// The same with a service key in both places.
 fn admin(line: &str) -> Ask {
     let (method, path) = line.split_once(' ').unwrap();
-    Ask::new(&format!("{method} /auth/v1{path}"))
+    Ask::line(&format!("{method} /auth/v1{path}"))
         .field("apikey", SERVICE)
         .field("x-supabase-api-version", "2024-01-01")
         .bearer(SERVICE)

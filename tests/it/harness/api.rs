@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::peer::Head;
+use super::peer::{Answer, Head};
 use super::{Gateway, Setup, Upstream, full};
 
 /// Users, kept beside the config, and all four APIs at their usual mounts. Hashes are as cheap as they may be.
@@ -32,8 +32,13 @@ pub struct Told {
 
 impl Ask {
     pub fn new(method: &str, path: &str) -> Self {
+        Self::line(&format!("{method} {path}"))
+    }
+
+    /// `POST /login`.
+    pub fn line(line: &str) -> Self {
         Self {
-            line: format!("{method} {path}"),
+            line: line.to_owned(),
             fields: String::new(),
             body: Vec::new(),
         }
@@ -52,9 +57,13 @@ impl Ask {
     }
 
     pub fn raw(self, kind: &str, body: &[u8]) -> Self {
-        let mut ask = self.field("content-type", kind);
-        ask.body = body.to_vec();
-        ask
+        self.field("content-type", kind).body(body)
+    }
+
+    /// A body of no type.
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
     }
 
     pub fn field(mut self, name: &str, value: &str) -> Self {
@@ -72,6 +81,12 @@ impl Ask {
 
     /// Asks on a connection of its own.
     pub async fn of(&self, gateway: &Gateway) -> Told {
+        let answer = self.answer(gateway).await;
+        Told::of(answer.head, &answer.body)
+    }
+
+    /// The same, for the answer as it came.
+    pub async fn answer(&self, gateway: &Gateway) -> Answer {
         let mut client = gateway.client().await;
         let Self { line, fields, body } = self;
         let mut bytes = format!("{line} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{fields}");
@@ -82,11 +97,12 @@ impl Ask {
         client.send(bytes).await;
         client.send(body).await;
         match line.starts_with("HEAD") {
-            true => Told::of(client.head().await, &[]),
-            false => {
-                let answer = client.answer().await;
-                Told::of(answer.head, &answer.body)
-            }
+            true => Answer {
+                head: client.head().await,
+                body: Vec::new(),
+                trailers: String::new(),
+            },
+            false => client.answer().await,
         }
     }
 }

@@ -1,19 +1,10 @@
 //! Calls of the gateway's own APIs: a request of JSON and its answer.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 
+pub use super::api::Ask;
 use super::peer::Answer;
 use super::{Gateway, Setup};
-
-/// A call under way.
-#[derive(Clone)]
-pub struct Ask {
-    line: String,
-    fields: String,
-    body: String,
-}
 
 /// What it was answered.
 pub struct Told {
@@ -23,47 +14,9 @@ pub struct Told {
 }
 
 impl Ask {
-    /// `POST /login`.
-    pub fn new(line: &str) -> Self {
-        Self {
-            line: line.to_owned(),
-            fields: String::new(),
-            body: String::new(),
-        }
-    }
-
-    pub fn field(mut self, name: &str, value: &str) -> Self {
-        write!(self.fields, "{name}: {value}\r\n").unwrap();
-        self
-    }
-
-    pub fn bearer(self, token: &str) -> Self {
-        self.field("authorization", &format!("Bearer {token}"))
-    }
-
-    /// A body of JSON.
-    pub fn json(self, body: &Value) -> Self {
-        self.field("content-type", "application/json")
-            .body(&body.to_string())
-    }
-
-    pub fn body(mut self, body: &str) -> Self {
-        self.body = body.to_owned();
-        self
-    }
-
-    /// Sends it on a connection of its own.
+    /// Sends it on a connection of its own; what is answered must be JSON, or nothing.
     pub async fn to(self, gateway: &Gateway) -> Told {
-        let mut client = gateway.client().await;
-        let Self { line, fields, body } = self;
-        let length = match body.len() {
-            0 => String::new(),
-            length => format!("content-length: {length}\r\n"),
-        };
-        let head =
-            format!("{line} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n{fields}{length}\r\n");
-        client.send(head + &body).await;
-        let answer = client.answer().await;
+        let answer = self.answer(gateway).await;
         let json = match answer.body.is_empty() {
             true => Value::Null,
             false => serde_json::from_slice(&answer.body).expect("the answer is JSON"),
