@@ -20,3 +20,7 @@ demo *args:
 # Licences, advisories, double versions.
 deny:
     cargo deny check
+
+# A parser under made-up bytes, for so many seconds: request, answer, chunks, jwt, json, events, frames, path, config.
+fuzz target seconds="60":
+    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
