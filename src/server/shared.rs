@@ -1,18 +1,25 @@
 //! What this gateway shares with others, as a process holds it: Redis, made at the start whether it is there or not,
 //! and looked after on the control thread; and the news that go over it.
 
+mod bans;
 mod wire;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
+use self::bans::Exchange;
 use self::wire::Told;
+use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::limits::shared::Shared;
 use crate::limits::shared::leases::Leases;
 use crate::observe::metrics::{Metrics, Registration};
 use crate::resources::Resources;
 use crate::server::Station;
+use crate::state::bans::Bans;
 use crate::state::redis::bus::{Bus, Heard};
 use crate::state::redis::{OpenError, Redis};
 use crate::state::{Ended, News, Notice, Origin, Revocations};
@@ -44,6 +51,9 @@ pub fn open(config: &Config, resources: &mut Resources) -> Result<(), OpenError>
         .leases
         .subscribe(move |lease| teller.tell(wire::write_lease(lease)));
     resources.counts.shared = Some(shared);
+    let teller = Arc::clone(&bus);
+    let bans = &resources.bans;
+    bans.subscribe(move |banned, at| teller.tell(wire::write_ban(banned, at)));
     resources.redis = Some(redis);
     resources.bus = Some(bus);
     Ok(())
@@ -63,7 +73,22 @@ pub fn keep(station: &Station) -> Vec<Registration> {
         tokio::task::spawn_local(Arc::clone(leases).keep(Arc::clone(redis)));
     }
     let settings = station.gate.load().config().redis.clone();
+    let some = Arc::new(Notify::new());
+    let nudge = Arc::clone(&some);
+    resources.bans.subscribe(move |_, _| nudge.notify_one());
+    let exchange = Exchange {
+        redis: Arc::clone(redis),
+        bans: Arc::clone(&resources.bans),
+        clock: resources.clock.clone(),
+        some: Arc::clone(&some),
+        bus: Arc::clone(bus),
+    };
+    tokio::task::spawn_local(exchange.run());
     let ear = Ear {
+        bans: Arc::clone(&resources.bans),
+        clock: resources.clock.clone(),
+        some,
+        is_new: Cell::new(true),
         revocations: Arc::clone(&resources.revocations),
         streams: Arc::clone(&resources.streams),
         leases,
@@ -104,6 +129,12 @@ fn tell(bus: &Bus, notice: &Notice) {
 
 /// What is to be done with what others tell.
 struct Ear {
+    bans: Arc<Bans>,
+    clock: Clock,
+    /// Bans may be missing.
+    some: Arc<Notify>,
+    /// Nothing was heard yet.
+    is_new: Cell<bool>,
     revocations: Arc<Revocations>,
     streams: Arc<Streams>,
     leases: Option<Arc<Leases>>,
@@ -114,7 +145,13 @@ struct Ear {
 impl Ear {
     fn hear(&self, heard: Heard<'_>) {
         match heard {
-            Heard::UpTo(moment) => self.revocations.trust().extend(moment, self.trusted),
+            Heard::UpTo(moment) => {
+                self.revocations.trust().extend(moment, self.trusted);
+                if self.is_new.replace(false) {
+                    // Those that became known between the first look and now.
+                    self.some.notify_one();
+                }
+            }
             Heard::Gap => self.forget(),
             Heard::News(text) => match wire::read(text) {
                 Some(Told::Verified(news)) => self.revocations.hear(news),
@@ -126,6 +163,10 @@ impl Ear {
                         leases.end(&lease);
                     }
                 }
+                Some(Told::Banned(banned, at)) => {
+                    self.bans.hear(banned, at, self.clock.now());
+                }
+                Some(Told::Bans) => self.some.notify_one(),
                 None => self.forget(),
             },
         }
@@ -138,6 +179,7 @@ impl Ear {
         );
         self.revocations.forget();
         self.streams.doubt_all();
+        self.some.notify_one();
     }
 }
 

@@ -9,12 +9,16 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::clock::UnixSeconds;
 
 /// What is refused; one for the process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Bans {
     /// Counts them: what is remembered from before one must be verified again.
     version: AtomicU64,
     bans: RwLock<HashMap<Banned, UnixSeconds>>,
+    listeners: RwLock<Vec<Arc<Listener>>>,
 }
+
+/// Hears of what is refused here, and since when. Must not wait.
+pub type Listener = dyn Fn(&Banned, UnixSeconds) + Send + Sync;
 
 /// Whose tokens are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,6 +52,19 @@ impl Bans {
 
     /// Refuses from now on. `false`: there are too many, and nothing was refused.
     pub fn add(&self, banned: Banned, now: UnixSeconds) -> bool {
+        if !self.hear(banned.clone(), now, now) {
+            return false;
+        }
+        let listeners = self.listeners.read();
+        let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
+        for listener in listeners {
+            listener(&banned, now);
+        }
+        true
+    }
+
+    /// The same for what another gateway refuses since `at`. The later of two times counts.
+    pub fn hear(&self, banned: Banned, at: UnixSeconds, now: UnixSeconds) -> bool {
         let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
         if bans.len() >= MOST {
             bans.retain(|_, at| now.saturating_sub(*at) < KEPT);
@@ -55,9 +72,27 @@ impl Bans {
         if bans.len() >= MOST {
             return false;
         }
-        bans.insert(banned, now);
-        self.version.fetch_add(1, Ordering::Release);
+        let since = bans.entry(banned).or_default();
+        if at > *since {
+            *since = at;
+            self.version.fetch_add(1, Ordering::Release);
+        }
         true
+    }
+
+    /// Calls `listener` with each that is added from now on.
+    pub fn subscribe(&self, listener: impl Fn(&Banned, UnixSeconds) + Send + Sync + 'static) {
+        let listeners = self.listeners.write();
+        let mut listeners = listeners.unwrap_or_else(PoisonError::into_inner);
+        listeners.push(Arc::new(listener));
+    }
+
+    /// All that is refused, and since when.
+    pub fn all(&self) -> Vec<(Banned, UnixSeconds)> {
+        let bans = self.bans.read().unwrap_or_else(PoisonError::into_inner);
+        bans.iter()
+            .map(|(banned, at)| (banned.clone(), *at))
+            .collect()
     }
 
     /// Whether a token is refused.
@@ -75,9 +110,15 @@ impl Bans {
     }
 }
 
+impl std::fmt::Debug for Bans {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bans").finish_non_exhaustive()
+    }
+}
+
 const MOST: usize = 100_000;
 /// Seconds: longer than any token should live.
-const KEPT: u64 = 30 * 24 * 3600;
+pub const KEPT: u64 = 30 * 24 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -112,5 +153,24 @@ mod tests {
             );
         }
         assert_eq!(bans.version(), 2);
+    }
+
+    #[test]
+    fn what_is_added_here_is_told_and_what_is_heard_is_not() {
+        let bans = Bans::new();
+        let told = Arc::new(RwLock::new(Vec::new()));
+        let ears = Arc::clone(&told);
+        bans.subscribe(move |banned, at| ears.write().unwrap().push((banned.clone(), at)));
+        let user = Banned::User("u".into());
+        assert!(bans.hear(user.clone(), 50, 100));
+        assert!(bans.add(user.clone(), 100));
+        let version = bans.version();
+        assert!(
+            bans.hear(user.clone(), 60, 100),
+            "an earlier time changes nothing"
+        );
+        assert_eq!(bans.version(), version);
+        assert_eq!(*told.read().unwrap(), [(user.clone(), 100)]);
+        assert_eq!(bans.all(), [(user, 100)]);
     }
 }

@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import time
+import uuid
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from harness.gateway import BINARY
 from harness.postgres import database
 from harness.redis import Cluster, Redis, Watched, secure
 from harness.replicas import Load, Open, Replica, config, until
-from harness.tokens import bearer
+from harness.tokens import bearer, mint
 
 pytestmark = pytest.mark.timeout(240)
 SOON = 1.0
@@ -317,6 +318,47 @@ def test_news_of_what_ended_reach_who_was_started_later_and_who_stays(replicas):
     assert late.call("POST", f"{AUTH}/logout", token).is_success
     until(lambda: first.status(token) == 401, "the first did not hear", SOON)
     assert httpx.get(second.url + "/behind/x", headers=bearer(token)).status_code == 401
+
+
+ISSUER = """
+[[issuer]]
+name = "outside"
+iss = "https://issuer.test/auth/v1"
+audience = ["authenticated"]
+algorithms = ["HS256"]
+secret = "${PORTCULLIS_JWT_SECRET}"
+"""
+
+
+def test_a_newer_token_at_one_extends_the_streams_at_all(replicas):
+    all = replicas.start(2, config() + ISSUER)
+    settled(all)
+    session = str(uuid.uuid4())
+    streams, others = streams_at(all, mint("ada", 8, session_id=session)), streams_at(all, mint("bob", 8))
+    assert all[0].status(mint("ada", 60, session_id=session)) == 200
+    for stream in others:
+        assert stream.wait() == "auth_expired"
+    time.sleep(1)
+    assert all_live(streams), [stream.end for stream in streams]
+
+
+def test_what_an_operator_revokes_at_one_is_refused_by_all_and_by_those_that_come_later(replicas, redis):
+    token = "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE"
+    text = (config() + ISSUER).replace("[admin]", f'[admin]\ntoken = "{token}"')
+    all = replicas.start(2, text)
+    settled(all)
+    ada, bob = mint("ada"), mint("bob")
+    streams, others = streams_at(all, ada), streams_at(all, bob)
+    begun = time.monotonic()
+    body = {"user": "ada", "revoke": True}
+    answer = httpx.post(all[1].admin + "/streams/end", json=body, headers=bearer(token), timeout=20)
+    assert answer.is_success, answer.text
+    print(f"operator: the last stream ended after {ended_soon(streams, begun):.3f} s")
+    assert all_live(others)
+    redis.restart()
+    for replica in replicas.start(1, text):
+        until(lambda replica=replica: replica.status(ada) == 401, "the token is good still")
+        assert replica.status(bob) == 200
 
 
 def elsewhere(replicas: Replicas, count: int, lines: str, **environment: str) -> list[Replica]:

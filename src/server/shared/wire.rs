@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::clock::UnixSeconds;
 use crate::records::{SessionId, UserId};
+use crate::state::bans::Banned;
 use crate::state::{Ended, News};
 use crate::streams::{Extended, Filter, Kind, Message};
 
@@ -17,7 +19,14 @@ pub(super) enum Told {
     Streams(Message),
     /// The lease of this name is another's now.
     LeaseTaken(Box<str>),
+    /// Tokens of other issuers, since when.
+    Banned(Banned, UnixSeconds),
+    /// There are new ones of those in Redis.
+    Bans,
 }
+
+/// That there are new bans in Redis.
+pub(super) const BANS: &str = "[\"bans\"]";
 
 /// News about what was verified.
 pub(super) fn write(news: News) -> String {
@@ -55,6 +64,15 @@ pub(super) fn write_lease(lease: &str) -> String {
     json!(["lease_taken", lease]).to_string()
 }
 
+/// Tokens of other issuers that are refused.
+pub(super) fn write_ban(banned: &Banned, at: UnixSeconds) -> String {
+    let (what, whose) = match banned {
+        Banned::User(user) => ("user_banned", user),
+        Banned::Session(session) => ("session_banned", session),
+    };
+    json!([what, whose, at]).to_string()
+}
+
 /// What was written; `None`: it is not understood.
 pub(super) fn read(text: &str) -> Option<Told> {
     let list: Vec<Value> = serde_json::from_str(text).ok()?;
@@ -83,6 +101,15 @@ pub(super) fn read(text: &str) -> Option<Told> {
             Some(Told::Streams(Message::Extended(extended)))
         }
         ("lease_taken", [lease]) => Some(Told::LeaseTaken(lease.as_str()?.into())),
+        ("bans", []) => Some(Told::Bans),
+        ("user_banned", [user, at]) => Some(Told::Banned(
+            Banned::User(user.as_str()?.into()),
+            at.as_u64()?,
+        )),
+        ("session_banned", [session, at]) => Some(Told::Banned(
+            Banned::Session(session.as_str()?.into()),
+            at.as_u64()?,
+        )),
         ("kill", [issuer, user, session, route, kind]) => {
             let filter = Filter {
                 issuer: name(issuer)?,
@@ -145,6 +172,11 @@ mod tests {
             session: "\n".into(),
             until: u64::MAX,
         };
+        for banned in [Banned::User("a".into()), Banned::Session("用".into())] {
+            let text = write_ban(&banned, 7);
+            assert_eq!(read(&text), Some(Told::Banned(banned, 7)));
+        }
+        assert_eq!(read(BANS), Some(Told::Bans));
         let some = Filter {
             issuer: Some("a".into()),
             user: Some("b".into()),

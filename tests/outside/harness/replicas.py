@@ -103,7 +103,8 @@ class Open:
                 socket.send("a")
                 socket.recv(timeout=20)
                 self.first.set()
-                socket.recv()
+                while True:
+                    socket.recv()
         except ConnectionClosed as closed:
             self.end = closed.rcvd and closed.rcvd.reason
         except Exception as problem:
