@@ -335,11 +335,7 @@ async fn an_operator_sees_streams_and_ends_them_with_their_tokens() {
         let told = refused(&gateway, "/a", &bearer(&token)).await;
         assert_eq!(told, (401, "token_revoked".into()));
     }
-    let line = gateway.log();
-    let line = line
-        .lines()
-        .find(|line| line.contains("streams_revoke"))
-        .unwrap();
+    let line = gateway.line_with("streams_revoke").await;
     assert!(
         line.contains("\"session_id\":\"s\"") && line.contains("\"by\":\"admin\""),
         "{line}"

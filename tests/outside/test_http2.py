@@ -202,7 +202,7 @@ def test_a_websocket_over_http2_runs_through_the_same_checks(start):
 
 
 def test_a_websocket_over_http2_ends_with_its_token(start):
-    gateway = start(config(WEBSOCKET))
+    gateway = start(config(WEBSOCKET).replace("[[route]]", '[[route]]\nexpiring_notice = "0s"', 1))
     with Http2(gateway.address) as client:
         client.settings()
         stream = open_stream(client, extended("/ws/echo/h2-expiry", ("token", mint(lifetime=2))))

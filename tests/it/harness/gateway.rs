@@ -158,6 +158,18 @@ impl Gateway {
         String::from_utf8(self.lines.0.lock().unwrap().clone()).unwrap()
     }
 
+    /// The first line that has `word` in it, once there is one.
+    pub async fn line_with(&self, word: &str) -> String {
+        let read = || {
+            let log = self.log();
+            let (whole, _) = log.rsplit_once('\n')?;
+            let line = whole.lines().find(|line| line.contains(word))?;
+            Some(line.to_owned())
+        };
+        until(async || read().is_some()).await;
+        read().unwrap()
+    }
+
     /// The access lines (no audit lines), once there are so many.
     pub async fn lines(&self, count: usize) -> Vec<serde_json::Value> {
         let read = || -> Vec<serde_json::Value> {
