@@ -12,8 +12,10 @@
 //!
 //! and one journal entry in the end (`journal.rs`). Holds no rule of its own.
 
+mod build;
+mod caller;
+
 use std::borrow::Cow;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +26,12 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, UploadState};
 use crate::config::{self, Config};
-use crate::config::{Problem, Problems};
 use crate::downstream::Downstream;
 use crate::faces::Call;
-use crate::forward::headers::{self, Forwarding, Screens};
+use crate::forward::headers::{self, Forwarding};
 use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
 use crate::http1::link::Link;
-use crate::identity::assertion::Seal;
-use crate::identity::cache::LocalTokens;
-use crate::identity::keyring::{Keyring, KeyringError, SigningKey};
 use crate::identity::verifier::Verifier;
 use crate::identity::{Caller, Identity};
 use crate::jobs::Jobs;
@@ -41,21 +39,22 @@ use crate::jobs::named::Naming;
 use crate::jobs::watch::Watch;
 use crate::journal::Journal;
 use crate::limits::{Admission, Ask, Limits};
-use crate::observe::access::{Sink, Switches};
+use crate::observe::access::Sink;
 use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::refusal::style::Wanted;
 use crate::refusal::{Refusal, style};
-use crate::request::credential::{Credential, Found, Place, Sources, Taken};
+use crate::request::credential::{Found, Place, Sources, Taken};
 use crate::request::head::{Head, HeadRules};
 use crate::request::peer::Peer;
 use crate::request::upgrade::Upgrade;
-use crate::resources::{Desk, Resources};
-use crate::route::router::{Conflict, Match, Router};
-use crate::route::{Materials, Refused, Route, Target};
+use crate::resources::Desk;
+use crate::route::router::{Match, Router};
+use crate::route::{Refused, Route, Target};
 use crate::streams::{End, Judge, Verdict};
-use crate::tickets::{Again, Hold, Use};
 use crate::wire::vitals::Busy;
+
+pub use build::switches;
 
 /// A compiled configuration. Swapped whole; a request keeps the one that it began with.
 pub struct Gate {
@@ -106,49 +105,6 @@ struct Passing<'r, 'l> {
 }
 
 impl Gate {
-    /// Compiles a configuration.
-    ///
-    /// # Errors
-    /// What only shows when the parts are put together: routes that shadow each other, keys that cannot be
-    /// used.
-    pub fn build(config: Config, resources: &Resources) -> Result<Self, Problems> {
-        let blame = Blame(config.files.first().map(PathBuf::as_path));
-        let all = [&config.routes[..], &config.own].concat();
-        let router = Router::build(&all)
-            .map_err(|conflicts| blame.all(conflicts.iter().map(Conflict::parts)))?;
-        let verifier = Verifier::build(&config, resources.key_sources(), resources.clock.clone())
-            .map_err(|error| blame.one(&error))?
-            .telling(&resources.sightings)
-            .heeding(&resources.bans);
-        let seal = seal(&config, resources)
-            .map_err(|(line, error)| blame.all([(line, error.to_string(), MEND_KEY.to_owned())]))?;
-        let materials = Materials {
-            config: &config,
-            resources,
-            seal: seal.as_ref(),
-            screens: &Screens::build(&config),
-        };
-        let routes = all
-            .iter()
-            .map(|route| Route::build(route, &materials).map(Arc::new))
-            .collect::<Result<_, _>>()
-            .map_err(|error| blame.one(&error))?;
-        let (counts, clock) = (&resources.counts, resources.clock.clone());
-        Ok(Self {
-            limits: Limits::build(&config.limits, counts, clock, &resources.metrics),
-            head_rules: HeadRules::build(&config.server),
-            everywhere: match config.tickets {
-                Some(_) => Sources::build(config.every_source()).with_tickets(),
-                None => Sources::build(config.every_source()),
-            },
-            sink: resources.sink.with(switches(&config.log)),
-            router,
-            routes,
-            verifier,
-            config,
-        })
-    }
-
     /// The configuration that it was built from.
     pub fn config(&self) -> &Config {
         &self.config
@@ -401,49 +357,6 @@ impl Gate {
         jobs.admit(permit, &mut naming).await
     }
 
-    /// Who calls: by a verified token, by a bad one, or by none.
-    async fn caller(&self, route: &Route, found: Found, tokens: &LocalTokens) -> Caller {
-        match found {
-            _ if !route.verifies() => Caller::Guest,
-            Found::Nothing => Caller::Guest,
-            Found::Bad(refusal, credential) => Caller::Unverified(refusal, credential),
-            Found::Token(credential) => {
-                let credential = Some(credential);
-                self.verifier
-                    .identify(tokens, credential, route.issuers())
-                    .await
-            }
-        }
-    }
-
-    /// Who calls by a ticket: the bearer of the token that it stands for, if that is still good.
-    async fn bearer(
-        &self,
-        head: &Head,
-        (route, ticket): (&Route, Credential),
-        conn: &Conn,
-    ) -> (Caller, Option<Hold>) {
-        let Some(settings) = &self.config.tickets else {
-            return (Caller::Unverified(Refusal::TicketInvalid, ticket), None);
-        };
-        let tickets = &conn.desk.tickets;
-        let place = ticket_use(head, settings);
-        let text = ticket.token.expose();
-        let redeemed = match tickets.redeem(text, &place, settings.per_user).await {
-            Ok(redeemed) => redeemed,
-            Err(error) => return (Caller::Unverified(error.into(), ticket), None),
-        };
-        let credential = Credential {
-            token: redeemed.token,
-            place: Place::Ticket,
-        };
-        let found = Found::Token(credential);
-        match self.caller(route, found, &conn.desk.tokens).await {
-            Caller::Unverified(refusal, _) => (Caller::Unverified(refusal, ticket), None),
-            caller => (caller, redeemed.hold),
-        }
-    }
-
     /// A trusted proxy may have named the request already.
     fn adopted_id(&self, head: &Head, parts: &Parts) -> Option<RequestId> {
         if !head.client().trusted {
@@ -530,75 +443,5 @@ impl Judge for Gate {
 
     fn read(&self, token: &str) -> Option<Arc<Identity>> {
         self.verifier.judge(&token.into()).ok()
-    }
-}
-
-/// What a request with a ticket uses it for. Only an event stream can be resumed.
-fn ticket_use<'h>(head: &'h Head, settings: &config::Tickets) -> Use<'h> {
-    let (method, again) = match head.is_websocket() {
-        // Also where it is an extended CONNECT (RFC 8441).
-        true => ("GET", Again::Never),
-        false
-            if settings.resume && *head.method() == Method::GET && head.accepts_event_stream() =>
-        {
-            ("GET", Again::OnceEnded)
-        }
-        false => (head.method().as_str(), Again::Never),
-    };
-    Use {
-        method,
-        path: head.path(),
-        again,
-    }
-}
-
-/// What assertions are signed with, where `[assertion]` says so; its line, where its key cannot be used.
-fn seal(config: &Config, resources: &Resources) -> Result<Option<Seal>, (usize, KeyringError)> {
-    let Some(assertion) = &config.assertion else {
-        return Ok(None);
-    };
-    let (pem, kid) = (assertion.key.expose(), assertion.key_id.as_deref());
-    let key = SigningKey::pem(assertion.algorithm, pem, kid);
-    let key = key.map_err(|error| (assertion.line, error))?;
-    let keyring = Arc::new(Keyring::new(key, Vec::new()));
-    let header = &config.identity.assertion_header;
-    Ok(Some(Seal::new(
-        keyring,
-        resources.clock.clone(),
-        assertion,
-        header,
-    )))
-}
-
-const MEND_KEY: &str = "[assertion] `algorithm` must be that of the key: P-256 for ES256, RSA of 2048 bits or \
-                        more for RS256, Ed25519 for EdDSA";
-
-/// Turns what only shows at the build into problems of the file.
-struct Blame<'c>(Option<&'c Path>);
-
-impl Blame<'_> {
-    fn one(&self, error: &dyn std::error::Error) -> Problems {
-        self.all([(0, error.to_string(), String::new())])
-    }
-
-    fn all(&self, found: impl IntoIterator<Item = (usize, String, String)>) -> Problems {
-        let file: Arc<Path> = self.0.unwrap_or(Path::new("")).into();
-        let problems = found.into_iter().map(|(line, what, mend)| Problem {
-            file: Arc::clone(&file),
-            line,
-            what,
-            mend,
-        });
-        Problems(problems.collect())
-    }
-}
-
-/// What of it is told, as `[log]` says.
-pub fn switches(log: &config::Log) -> Switches {
-    Switches {
-        format: log.format,
-        access: log.access,
-        audit: log.audit,
-        email: log.email,
     }
 }
