@@ -429,3 +429,60 @@ async fn a_refresh_at_our_own_api_extends_the_streams_at_once() {
     let (_, second) = client.frame().await;
     assert!(expires(&second) > expires(&first));
 }
+
+const SERVICE: &str = "sb_secret_of_these_tests_only";
+
+/// What an administrator does to `ada`, who has the role `team` and streams on a route that asks for it.
+const DONE: [(&str, &str); 4] = [
+    ("PUT", r#"{"ban_duration":"1h"}"#),
+    ("DELETE", ""),
+    ("PUT", r#"{"app_metadata":{"roles":["guest"]}}"#),
+    // Not to her but to the route.
+    ("RELOAD", ""),
+];
+
+#[tokio::test]
+async fn what_an_administrator_takes_from_a_user_ends_her_streams() {
+    for (method, body) in DONE {
+        let upstream = RawUpstream::start().await;
+        let team = "roles = [\"team\"]";
+        let setup = api::setup(&upstream.url()).guarded("required", "/team/{*rest}", team);
+        let gateway = Gateway::start(&setup).await;
+        let keys = format!("[api.supabase]\nservice_keys = [\"{SERVICE}\"]\n");
+        let text = setup.text().replace("[api.supabase]\n", &keys);
+        gateway.reload_text(&text).await.unwrap();
+        register(&gateway, "ada").await;
+        let asked = json!({"email": "ada@mail.test", "password": PASSWORD});
+        let log_in = Ask::post("/auth/v1/token?grant_type=password", &asked);
+        let log_in = log_in.field("apikey", SERVICE);
+        let id = log_in.of(&gateway).await.text("/user/id");
+        let admin = |method: &str| {
+            let ask = Ask::new(method, &format!("/auth/v1/admin/users/{id}"));
+            ask.field("apikey", SERVICE).bearer(SERVICE)
+        };
+        let roles = json!({"app_metadata": {"roles": ["team"]}});
+        assert_eq!(admin("PUT").json(&roles).of(&gateway).await.status, 200);
+        let token = bearer(&log_in.of(&gateway).await.text("/access_token"));
+        let site = (&upstream, &gateway);
+        let (mut client, mut peer, _) = events(site, "/team/a", &token).await;
+        let (mut socket, mut end) = tunnel(site, "/team/b", &token).await;
+        match method {
+            "RELOAD" => {
+                let other = text.replace(team, "roles = [\"board\"]");
+                gateway.reload_text(&other).await.unwrap();
+            }
+            "DELETE" => assert_eq!(admin(method).of(&gateway).await.status, 200),
+            _ => {
+                let ask = admin(method).raw("application/json", body.as_bytes());
+                assert_eq!(ask.of(&gateway).await.status, 200, "{body}");
+            }
+        }
+        client.until("event: auth_revoked").await;
+        peer.closed().await;
+        for side in [&mut socket, &mut end] {
+            let (opcode, payload) = side.frame().await;
+            assert_eq!((opcode, code(&payload)), (CLOSE, 4401), "{method} {body}");
+            assert_eq!(&payload[2..], b"auth_revoked");
+        }
+    }
+}
