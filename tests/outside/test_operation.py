@@ -69,7 +69,7 @@ class Traffic:
 
     def __init__(self, gateway):
         self.gateway, self.ending, self.answers, self.failures = gateway, threading.Event(), 0, []
-        self.threads = [threading.Thread(target=self._run) for _ in range(4)]
+        self.threads = [threading.Thread(target=self._run, daemon=True) for _ in range(4)]
 
     def _run(self):
         token = bearer(mint("traffic"))

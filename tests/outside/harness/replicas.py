@@ -123,7 +123,7 @@ class Load:
         self.answers: dict[int | str, int] = {}
         self.slowest = 0.0
         self.going = True
-        self.threads = [threading.Thread(target=self._call, args=(replica, token)) for replica in replicas]
+        self.threads = [threading.Thread(target=self._call, args=(replica, token), daemon=True) for replica in replicas]
         for thread in self.threads:
             thread.start()
 
