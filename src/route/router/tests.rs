@@ -102,12 +102,27 @@ fn a_literal_comes_before_a_segment_before_the_rest() {
         ("/a/x/d", "rest all=a/x/d"),
         ("/a/b/c/d", "deep more=c/d"),
         ("/a/", "rest all=a/"),
-        ("/a/b/", "rest all=a/b/"),
+        ("/a/b/", "deep more="),
+        ("/a/x/", "rest all=a/x/"),
         ("/s/", "slash"),
         ("/a/%E4%BD%A0", "one x=%E4%BD%A0"),
         ("/%61/b", "literal"),
         ("/5/1/2/3/4/5/6", "five a=1 b=2 c=3 d=4 e=5/6"),
         ("/a/../b", "refused"),
+    ] {
+        assert_eq!(table.find("GET", target), found, "{target}");
+    }
+}
+
+#[test]
+fn the_rest_may_be_nothing_behind_its_slash() {
+    let table = table(&[("all", "/a/{*rest}", ""), ("one", "/b/{x}", "")]);
+    for (target, found) in [
+        ("/a/", "all rest="),
+        ("/a/?x=1", "all rest="),
+        ("/a", ""),
+        ("/b/", ""),
+        ("/", ""),
     ] {
         assert_eq!(table.find("GET", target), found, "{target}");
     }

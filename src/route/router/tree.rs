@@ -104,11 +104,9 @@ impl Node {
         {
             return Some(route);
         }
-        if segment.is_empty() {
-            return None;
-        }
         let before = values.len;
-        if let Some(node) = &self.one {
+        // A segment is something; what is left of a path may be nothing.
+        if let Some(node) = self.one.as_ref().filter(|_| !segment.is_empty()) {
             values.push(segment);
             if let Some(route) = descend(node, values) {
                 return Some(route);
