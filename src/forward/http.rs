@@ -39,7 +39,7 @@ use crate::observe::Kind;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
 use crate::request::head::Head;
-use crate::request::upgrade::Upgrade;
+use crate::request::upgrade::{Handshake, Upgrade};
 use crate::streams::{self, Member, Membership, Streams};
 use crate::tickets::Hold;
 
@@ -229,6 +229,9 @@ impl Carriage {
                     switching,
                 };
                 self.switched(switched, exchange, journal)
+            }
+            Rest::Body(_) if is_taken_for_a_tunnel(exchange.head, fetched.head.status) => {
+                Err(Refusal::UpstreamFailed)
             }
             Rest::Body(source) => {
                 let lease = match is_stream(&fetched.head) {
@@ -458,6 +461,12 @@ impl Answer {
         let relay = Relay::new(self.source, self.under_way, idle);
         Ok((self.head, relay))
     }
+}
+
+/// Whether an answer that opens nothing would tell the client that its tunnel is open: over HTTP/2 any 2xx does
+/// (RFC 8441 §5, CVE-2024-23326).
+fn is_taken_for_a_tunnel(head: &Head, status: StatusCode) -> bool {
+    status.is_success() && matches!(head.upgrade(), Upgrade::Websocket(Handshake::Http2))
 }
 
 /// Whether the answer is an event stream, which may be silent for as long as its own limit says.

@@ -190,14 +190,10 @@ async fn the_end_of_the_token_closes_both_sides() {
     assert_eq!(gateway.lines(1).await[0]["end"], "auth_expired");
 }
 
-/// A WebSocket asked for over HTTP/2, and the upstream's side of it before it has answered.
-async fn over_http2(
-    gateway: &Gateway,
-    upstream: &RawUpstream,
-) -> (
-    tokio::task::JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>,
-    Peer,
-) {
+type Answering = tokio::task::JoinHandle<hyper::Result<http::Response<hyper::body::Incoming>>>;
+
+/// A WebSocket asked for over HTTP/2.
+async fn ask_over_http2(gateway: &Gateway) -> Answering {
     let mut sender = super::downstream::http2(gateway.address).await;
     // Extended CONNECT may be used once the server has said that it may: before any answer.
     let other = Request::builder()
@@ -213,7 +209,12 @@ async fn over_http2(
         .header("sec-websocket-version", "13")
         .body(empty())
         .unwrap();
-    let answer = tokio::spawn(async move { sender.send_request(request).await });
+    tokio::spawn(async move { sender.send_request(request).await })
+}
+
+/// The same, and the upstream's side of it before it has answered.
+async fn over_http2(gateway: &Gateway, upstream: &RawUpstream) -> (Answering, Peer) {
+    let answer = ask_over_http2(gateway).await;
     let mut peer = upstream.accept().await;
     let head = peer.head().await;
     assert!(head.line().starts_with("GET /ws HTTP/1.1"));
@@ -249,4 +250,33 @@ async fn a_websocket_over_http2_may_be_refused_by_the_upstream() {
     assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     let body = http_body_util::BodyExt::collect(answer.into_body());
     assert_eq!(soon(body).await.unwrap().to_bytes(), "no");
+}
+
+#[tokio::test]
+async fn over_http2_an_answer_that_opens_nothing_is_not_taken_for_a_tunnel() {
+    // Any 2xx would tell the client that its tunnel is open (CVE-2024-23326).
+    let (upstream, gateway) = gateway("").await;
+    let (answer, mut peer) = over_http2(&gateway, &upstream).await;
+    peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno")
+        .await;
+    let answer = soon(answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    peer.closed().await;
+}
+
+#[tokio::test]
+async fn over_http2_a_refused_handshake_can_say_why_too() {
+    let (_upstream, gateway) =
+        gateway_for("required", "[route.websocket]\non_reject = \"close\"").await;
+    let answer = soon(ask_over_http2(&gateway).await).await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let switched = soon(hyper::upgrade::on(answer)).await.unwrap();
+    let mut client = Peer::over(TokioIo::new(switched));
+    let (opcode, text) = client.frame().await;
+    let body: serde_json::Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!((opcode, &body["error"]), (TEXT, &"token_missing".into()));
+    let (opcode, payload) = client.frame().await;
+    assert_eq!((opcode, code(&payload)), (CLOSE, 4401));
+    client.send(masked(CLOSE, &closing(4401, ""))).await;
+    client.closed().await;
 }
