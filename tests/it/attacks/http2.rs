@@ -104,6 +104,27 @@ async fn http2_brings_no_other_spelling() {
             vec![("transfer-encoding", "chunked")],
             "reset",
         ),
+        ("keep-alive", "/open/x", vec![("keep-alive", "1")], "reset"),
+        (
+            "proxy-connection",
+            "/open/x",
+            vec![("proxy-connection", "x-user-id")],
+            "reset",
+        ),
+        ("te", "/open/x", vec![("te", "gzip")], "reset"),
+        ("no name", "/open/x", vec![("", "b")], "reset"),
+        (
+            "two lengths",
+            "/open/x",
+            vec![("content-length", "0"), ("content-length", "5")],
+            "reset",
+        ),
+        (
+            "a length that is none",
+            "/open/x",
+            vec![("content-length", "+0")],
+            "reset",
+        ),
         (
             "upgrade",
             "/open/x",
@@ -256,6 +277,46 @@ async fn http2_heads_that_two_readers_read_differently_are_refused() {
         client.headers(1, &pseudo, true).await;
         let told = client.told().await;
         siege.judge(name, &told, wanted).await;
+        for missing in 0..3 {
+            let name = pseudo[missing].0;
+            // `host` may stand in its place, and does not.
+            let mut left = pseudo.to_vec();
+            left.remove(missing);
+            let mut client = Http2::connect(siege.gateway.address).await;
+            client.headers(1, &left, true).await;
+            let told = client.told().await;
+            assert!(told != "200", "without {name}: {told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_bodies_that_differ_from_their_length_are_refused() {
+    let siege = Siege::lay().await;
+    for (length, body) in [("3", "hello"), ("10", "hello"), ("0", "hello")] {
+        for pieces in [vec![body], vec!["he", "llo"]] {
+            let mut client = Http2::connect(siege.gateway.address).await;
+            let fields = [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":authority", "here"),
+                (":path", "/open/x"),
+                ("content-length", length),
+            ];
+            client.headers(1, &fields, false).await;
+            for (at, piece) in pieces.iter().enumerate() {
+                let last = at + 1 == pieces.len();
+                client.data(1, piece.as_bytes(), last).await;
+            }
+            let told = client.told().await;
+            assert!(
+                told == "reset" || told.starts_with("400"),
+                "{length}: {told}"
+            );
+            // The upstream may have seen a head, and never the end of a body.
+            let got = siege.take().await;
+            assert!(got.iter().all(|(_, body)| body.is_empty()), "{length}");
+        }
     }
 }
 
