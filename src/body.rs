@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 /// A body on its way. `Stream` is any other body behind a pointer, so that the enum stays small.
@@ -17,8 +16,6 @@ pub enum Body {
     Empty,
     /// These bytes at once; `None` when they have been given.
     Full(Option<Bytes>),
-    /// What hyper receives over HTTP/2.
-    Incoming(Incoming),
     /// A body of another module: a tap, an event stream, a limit.
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError>>>),
 }
@@ -140,9 +137,6 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken)
-            }
             Self::Stream(body) => body.as_mut().poll_frame(cx),
         }
     }
@@ -151,7 +145,6 @@ impl HttpBody for Body {
         match self {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
-            Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Stream(body) => body.is_end_stream(),
         }
     }
@@ -162,7 +155,6 @@ impl HttpBody for Body {
             Self::Full(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
-            Self::Incoming(incoming) => incoming.size_hint(),
             Self::Stream(body) => body.size_hint(),
         }
     }

@@ -5,28 +5,32 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 
 use crate::http1::link::{Handed, Link};
+use crate::http2::stream::Stream;
+use crate::http2::tunnel::Tunnel;
 use crate::wire::Wire;
 
 /// A request's connection.
+#[derive(Clone)]
 pub enum Downstream {
     /// Over HTTP/1.1, the connection itself.
     Http1(Rc<Link>),
-    /// Over HTTP/2, the stream of an extended CONNECT (RFC 8441).
-    Http2(OnUpgrade),
+    /// Over HTTP/2, its stream.
+    Http2(Rc<Stream>),
 }
 
 /// The way to tell a client something before the answer.
-pub struct Hints(Rc<Link>);
+pub struct Hints(Downstream);
 
 impl Hints {
     /// Sends an interim answer (RFC 9110 §15.2), if the client can read one and the final has not begun.
-    pub fn give(&self, status: StatusCode, headers: &HeaderMap) {
-        self.0.inform(status, headers);
+    pub fn give(&self, status: StatusCode, headers: HeaderMap) {
+        match &self.0 {
+            Downstream::Http1(link) => link.inform(status, &headers),
+            Downstream::Http2(stream) => stream.inform(status, headers),
+        }
     }
 }
 
@@ -35,7 +39,7 @@ pub enum Claim {
     /// The socket.
     Socket(oneshot::Receiver<Handed>),
     /// A stream of an HTTP/2 connection.
-    Stream(OnUpgrade),
+    Stream(oneshot::Receiver<Tunnel>),
 }
 
 /// A connection that speaks another protocol from here on.
@@ -43,23 +47,20 @@ pub enum Switched {
     /// The socket, and what the client sent behind its request.
     Socket(Wire, Bytes),
     /// A stream of an HTTP/2 connection.
-    Stream(TokioIo<Upgraded>),
+    Stream(Tunnel),
 }
 
 impl Downstream {
-    /// To tell the client something before the answer; `None`: hyper cannot send that over HTTP/2.
-    pub fn hints(&self) -> Option<Hints> {
-        match self {
-            Self::Http1(link) => Some(Hints(Rc::clone(link))),
-            Self::Http2(_) => None,
-        }
+    /// To tell the client something before the answer.
+    pub fn hints(&self) -> Hints {
+        Hints(self.clone())
     }
 
     /// Asks for the connection, before the head of the switch is sent.
     pub fn claim(self) -> Claim {
         match self {
             Self::Http1(link) => Claim::Socket(link.claim()),
-            Self::Http2(upgrade) => Claim::Stream(upgrade),
+            Self::Http2(stream) => Claim::Stream(stream.claim()),
         }
     }
 }
@@ -72,7 +73,7 @@ impl Claim {
                 let Handed { wire, early } = claim.await.ok()?;
                 Some(Switched::Socket(wire, early))
             }
-            Self::Stream(upgrade) => Some(Switched::Stream(TokioIo::new(upgrade.await.ok()?))),
+            Self::Stream(claim) => Some(Switched::Stream(claim.await.ok()?)),
         }
     }
 }

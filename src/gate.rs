@@ -21,8 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{Extensions, Method, Request, Response, Version};
-use hyper::upgrade::OnUpgrade;
+use http::{Method, Request, Response, Version};
 
 use crate::body::{Body, UploadState};
 use crate::config::{self, Config};
@@ -31,7 +30,6 @@ use crate::faces::Call;
 use crate::forward::headers::{self, Forwarding};
 use crate::forward::http::{Carriage, Carried, Exchange};
 use crate::forward::upstream::Upstream;
-use crate::http1::link::Link;
 use crate::identity::verifier::Verifier;
 use crate::identity::{Caller, Identity};
 use crate::jobs::Jobs;
@@ -77,18 +75,6 @@ pub struct Conn {
     pub peer: Peer,
     /// The same, as the upstream is told.
     pub forwarding: Forwarding,
-    /// The connection itself, where it speaks HTTP/1.1.
-    pub link: Option<Rc<Link>>,
-}
-
-impl Conn {
-    /// What a request may ask of it.
-    fn downstream(&self, extensions: &mut Extensions) -> Option<Downstream> {
-        match &self.link {
-            Some(link) => Some(Downstream::Http1(Rc::clone(link))),
-            None => extensions.remove::<OnUpgrade>().map(Downstream::Http2),
-        }
-    }
 }
 
 /// What is left of a request when its head has been read.
@@ -168,15 +154,15 @@ impl Gate {
         &self.config.server
     }
 
-    /// Answers one request, whatever becomes of it. `busy` keeps its connection from counting as idle.
+    /// Answers one request, whatever becomes of it. `downstream` is what it may ask of its connection, `busy` keeps
+    /// that from counting as idle.
     pub async fn handle(
         &self,
         conn: &Conn,
-        mut request: Request<Body>,
+        request: Request<Body>,
+        downstream: Option<Downstream>,
         busy: Busy,
     ) -> Response<Body> {
-        // Taken out first, so that a refusal can still be said over a WebSocket.
-        let downstream = conn.downstream(request.extensions_mut());
         let (mut parts, body) = request.into_parts();
         let mut journal = Journal::begin(conn.desk.book(), busy, &parts.method, parts.version);
         let head = match self.read(&mut parts, conn.peer) {

@@ -31,6 +31,7 @@ pub mod refusal;
 pub mod observe;
 pub mod downstream;
 pub mod http1;
+pub mod http2;
 pub mod wire;
 pub mod body;
 pub mod records;

@@ -75,7 +75,7 @@ fn requests(token: &str) -> Vec<Request<Body>> {
 async fn ask(gate: &Gate, conn: &Conn, ward: &Rc<Ward>, requests: Vec<Request<Body>>) {
     for request in requests {
         let bed = ward.admit();
-        let answer = gate.handle(conn, request, bed.vitals.begin()).await;
+        let answer = gate.handle(conn, request, None, bed.vitals.begin()).await;
         assert_eq!(answer.status(), 200);
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
@@ -105,7 +105,6 @@ fn a_request_with_a_known_token_allocates_little() {
         desk,
         peer,
         forwarding: Forwarding::from_peer(peer),
-        link: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

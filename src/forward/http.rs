@@ -207,7 +207,7 @@ impl Carriage {
             upload: journal.upload.clone(),
             own_host: self.host_header == HostHeader::Upstream,
         };
-        let hints = exchange.downstream.as_ref().and_then(Downstream::hints);
+        let hints = exchange.downstream.as_ref().map(Downstream::hints);
         let fetched = match self.on_disconnect {
             OnDisconnect::Cancel => {
                 let mut hear = pass_on(&*self.plan, hints);
@@ -533,7 +533,7 @@ fn pass_on<'p>(
         };
         plan.response(&mut head.headers);
         head.headers.remove(CONTENT_LENGTH);
-        hints.give(head.status, &head.headers);
+        hints.give(head.status, head.headers);
     }
 }
 

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
+use h2::ext::Protocol;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version};
-use hyper::ext::Protocol;
 use ipnet::IpNet;
 
 use super::fields::{Fields, One};

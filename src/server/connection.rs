@@ -108,16 +108,14 @@ async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
         return;
     }
     let wire = Watched::new(wire, Rc::clone(&bed.vitals));
-    let mut conn = Conn {
+    let conn = Conn {
         desk: Rc::clone(&worker.desk),
         peer,
         forwarding: Forwarding::from_peer(peer),
-        link: None,
     };
     match spoken {
         Spoken::Http1 => {
             let link = Link::new(wire);
-            conn.link = Some(Rc::clone(&link));
             let session = Session {
                 worker,
                 conn: Rc::new(conn),

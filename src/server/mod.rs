@@ -6,6 +6,7 @@ mod admin_listener;
 mod background;
 mod clerks;
 pub mod connection;
+mod date;
 mod doubts;
 mod ends;
 pub mod http1;

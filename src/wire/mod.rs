@@ -1,4 +1,4 @@
-//! The one socket type, on both sides: TCP, unix or TLS. One type keeps hyper compiled once and lets a
+//! The one socket type, on both sides: TCP, unix or TLS. One type keeps what speaks over it compiled once and lets a
 //! tunnel have its socket back after an upgrade.
 //! `vitals.rs` notes its signs of life, `buffers.rs` lends memory for bytes on their way.
 

@@ -35,6 +35,8 @@ pub struct Vitals {
     idle_since: Cell<u64>,
     /// Since when the client takes no bytes; 0: it does.
     stalled_since: Cell<u64>,
+    /// When the client was last heard.
+    heard: Cell<u64>,
     in_flight: Cell<u32>,
     /// HTTP/2: bytes between requests are no head, but pings and windows.
     multiplexed: Cell<bool>,
@@ -137,6 +139,7 @@ impl Vitals {
             head_since: Cell::new(0),
             idle_since: Cell::new(now),
             stalled_since: Cell::new(0),
+            heard: Cell::new(now),
             in_flight: Cell::new(0),
             multiplexed: Cell::new(false),
             verdict: Cell::new(Verdict::Live),
@@ -162,6 +165,16 @@ impl Vitals {
     /// The connection speaks HTTP/2. A head that dribbles in there is bounded by the idle time.
     pub fn set_multiplexed(&self) {
         self.multiplexed.set(true);
+    }
+
+    /// Whether the client takes no bytes at present.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_since.get() != 0
+    }
+
+    /// How long the client has not been heard.
+    pub fn silence(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.heard.get()))
     }
 
     /// The verdict so far.
@@ -275,6 +288,7 @@ impl AsyncRead for Watched {
         let this = self.get_mut();
         let read = Pin::new(&mut this.wire).poll_read(cx, buffer);
         if read.is_ready() {
+            this.vitals.heard.set(this.vitals.now());
             this.vitals.begin_head();
         }
         read

@@ -16,6 +16,7 @@ mod face_supabase;
 mod face_token;
 mod framing;
 mod http1;
+mod http2;
 mod layers;
 mod leaving;
 mod lifecycle;

@@ -1,5 +1,7 @@
 """Security catalogue §4, HTTP/2 to HTTP/1.1: what HTTP/2 can say and HTTP/1.1 cannot is refused, or put in its form."""
 
+import subprocess
+
 import h2.settings
 import pytest
 from harness.frames import CLOSE, TEXT, frame
@@ -138,6 +140,69 @@ def test_a_reset_stream_harms_nobody(guarded, recorder):
 def test_concurrent_streams_are_bounded(guarded):
     with Http2(guarded.address) as client:
         assert client.settings()[h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS] == 128
+
+
+HINTS = """
+[[upstream]]
+name = "hints"
+endpoints = ["http://${MISBEHAVING}"]
+
+[[upstream]]
+name = "recorder"
+endpoints = ["http://${RECORDER}"]
+
+[[route]]
+name = "hints"
+path = "/m/{*name}"
+upstream = "hints"
+auth = "public"
+
+[[route]]
+name = "api"
+path = "/api/{*rest}"
+upstream = "recorder"
+auth = "required"
+"""
+
+
+def test_hints_of_the_upstream_come_before_the_answer(start):
+    gateway = start(config(HINTS))
+    with Http2(gateway.address) as client:
+        streams = [client.send(head("/m/hints")) for _ in range(3)]
+        for stream in streams:
+            assert client.outcome(stream) == 200
+            assert client.bodies[stream] == b"ok"
+            assert client.hints[stream] == [
+                {":status": "103", "link": "</a.css>; rel=preload"},
+                {":status": "102"},
+            ]
+    told = subprocess.run(
+        ["curl", "-sS", "--max-time", "20", "--http2-prior-knowledge", "-i", gateway.url + "/m/hints"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    statuses = [line.strip() for line in told.splitlines() if line.startswith("HTTP/")]
+    assert statuses == ["HTTP/2 103", "HTTP/2 102", "HTTP/2 200"]
+    assert "link: </a.css>; rel=preload" in told and told.endswith("ok")
+
+
+def test_a_body_is_asked_for_only_when_it_is_wanted(start, recorder):
+    gateway = start(config(HINTS))
+    with Http2(gateway.address) as client:
+        asks = [("expect", "100-continue"), ("content-length", "5")]
+        stream = client.machine.get_next_available_stream_id()
+        client.machine.send_headers(stream, head("/api/x", "POST", token(), *asks))
+        client.flush()
+        while stream not in client.hints:
+            client.step()
+        assert client.hints[stream] == [{":status": "100"}]
+        client.machine.send_data(stream, b"hello", end_stream=True)
+        client.flush()
+        assert client.outcome(stream) == 200
+        stream = open_stream(client, head("/api/x", "POST", *asks))
+        assert (client.heads[stream][":status"], client.hints.get(stream)) == ("401", None)
+    assert recorder.take().body == b"hello"
 
 
 WEBSOCKET = """

@@ -1,9 +1,8 @@
 //! HTTP/1.1 towards clients (RFC 9112), on the socket itself: one task for a connection, and no buffer while it
 //! waits. `request.rs` reads heads, `answer.rs` sends answers; the connection itself is a `Link`, which lends
-//! itself to the body of its present request. hyper serves HTTP/2.
+//! itself to the body of its present request. `http2/` serves HTTP/2.
 
 mod answer;
-mod date;
 pub mod request;
 
 #[cfg(test)]
@@ -15,14 +14,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::header::DATE;
 use http::{Response, StatusCode, Version};
 
 use crate::body::Body;
+use crate::downstream::Downstream;
 use crate::gate::Conn;
+use crate::http1::fields::write_line;
 use crate::http1::link::{Link, Rest};
 use crate::refusal::Refusal;
 use crate::server::Worker;
 use crate::server::clerks::{Handled, Order};
+use crate::server::date;
 use crate::server::http1::answer::{Answer, Sent};
 use crate::server::http1::request::{After, Asked, Limits, Manner, Reader, Takes, Wish};
 use crate::wire::vitals::{Verdict, Vitals};
@@ -104,6 +107,7 @@ impl Session {
             gate: self.worker.gate(),
             conn: Rc::clone(&self.conn),
             request,
+            downstream: Downstream::Http1(Rc::clone(&self.link)),
             busy: self.vitals.begin(),
         };
         Handling {
@@ -139,7 +143,9 @@ impl Session {
             manner.after = After::Close;
         }
         let clock = &self.worker.station.resources.clock;
-        let date = |out: &mut Vec<u8>| date::write(out, clock.now());
+        let date = |out: &mut Vec<u8>| {
+            write_line(out, DATE.as_str(), date::value(clock.now()).as_bytes());
+        };
         let (answer, after) = Answer::begin(response, manner, &self.link, date);
         let next = match (switches, after) {
             (true, _) => Next::Switch,

@@ -24,6 +24,7 @@ class Http2:
         self.machine = h2.connection.H2Connection(settings)
         self.machine.initiate_connection()
         self.heads: dict[int, dict[str, str]] = {}
+        self.hints: dict[int, list[dict[str, str]]] = {}
         self.bodies: dict[int, bytes] = {}
         self.ended: dict[int, str] = {}
         self.closed = False
@@ -73,6 +74,8 @@ class Http2:
         match event:
             case h2.events.ResponseReceived():
                 self.heads[event.stream_id] = dict(event.headers)
+            case h2.events.InformationalResponseReceived():
+                self.hints.setdefault(event.stream_id, []).append(dict(event.headers))
             case h2.events.DataReceived():
                 self.bodies[event.stream_id] = self.bodies.get(event.stream_id, b"") + event.data
                 self.machine.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

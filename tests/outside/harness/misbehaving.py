@@ -7,6 +7,11 @@ import time
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
+HINTS = (
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: X-B\r\nX-B: c\r\n\r\n"
+    b"HTTP/1.1 102 Processing\r\n\r\n"
+)
+
 ANSWERS = {
     "two-lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nokk",
     "length-list": b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\nokk",
@@ -107,6 +112,9 @@ class Misbehaving:
             connection.sendall(CUTS["cut-in-length"])
             self.release.wait(60)
             return False
+        if name == "hints":
+            connection.sendall(HINTS + OK)
+            return True
         if name == "more-than-said":
             connection.sendall(
                 b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret"
