@@ -11,10 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
-
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
+use crate::identity::halves::{Halves, Kept};
 use crate::observe::metrics::Cells;
 
 /// One verified token.
@@ -36,6 +35,12 @@ impl Entry {
             && moment.monotonic < self.until
             && self.generation == generations.generation(self.identity.issuer_index)
             && generations.stands(&self.identity)
+    }
+}
+
+impl Kept for Entry {
+    fn token(&self) -> &str {
+        self.identity.token.expose()
     }
 }
 
@@ -61,7 +66,7 @@ pub trait Generations {
 #[derive(Debug)]
 pub struct LocalTokens {
     /// Of this epoch of the shared cache.
-    tokens: RefCell<(u64, Halves)>,
+    tokens: RefCell<(u64, Halves<Entry>)>,
     counts: Arc<TokenCounts>,
     /// The worker's figures.
     cells: Option<Arc<Cells>>,
@@ -137,7 +142,7 @@ impl LocalTokens {
 }
 
 /// What was kept in another epoch is forgotten: it was verified under another configuration.
-fn enter<'t>(tokens: &'t mut (u64, Halves), cache: &TokenCache) -> &'t mut Halves {
+fn enter<'t>(tokens: &'t mut (u64, Halves<Entry>), cache: &TokenCache) -> &'t mut Halves<Entry> {
     let (epoch, halves) = tokens;
     let now = cache.epoch();
     if *epoch != now {
@@ -147,57 +152,11 @@ fn enter<'t>(tokens: &'t mut (u64, Halves), cache: &TokenCache) -> &'t mut Halve
     halves
 }
 
-/// Tokens by their marks, in two halves: what is used moves to the younger, and the older one is dropped
-/// when the younger is full.
-#[derive(Debug)]
-struct Halves {
-    young: FxHashMap<u64, Entry>,
-    old: FxHashMap<u64, Entry>,
-    /// Half the bound.
-    size: usize,
-}
-
-impl Halves {
-    fn new(bound: usize) -> Self {
-        Self {
-            young: FxHashMap::default(),
-            old: FxHashMap::default(),
-            size: bound / 2,
-        }
-    }
-
-    /// The entry of exactly this token.
-    fn find(&mut self, mark: u64, token: &str) -> Option<&Entry> {
-        if !self.young.contains_key(&mark) {
-            let entry = self.old.remove(&mark)?;
-            self.insert(mark, entry);
-        }
-        let entry = self.young.get(&mark)?;
-        (**entry.identity.token.expose() == *token).then_some(entry)
-    }
-
-    fn insert(&mut self, mark: u64, entry: Entry) {
-        if self.size == 0 {
-            return;
-        }
-        if self.young.len() >= self.size && !self.young.contains_key(&mark) {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.clear();
-        }
-        self.young.insert(mark, entry);
-    }
-
-    fn clear(&mut self) {
-        self.young.clear();
-        self.old.clear();
-    }
-}
-
 /// Verified tokens of all workers, in shards; a lock is held for one look into a map. Only a token that a
 /// worker does not know itself comes here: one in five minutes for each user, and bad ones.
 #[derive(Debug)]
 pub struct TokenCache {
-    shards: Box<[Mutex<Halves>]>,
+    shards: Box<[Mutex<Halves<Entry>>]>,
     hasher: RandomState,
     epoch: u64,
 }
@@ -242,7 +201,7 @@ impl TokenCache {
     }
 
     /// By the hash's upper half, since the map uses the lower.
-    fn shard(&self, mark: u64) -> MutexGuard<'_, Halves> {
+    fn shard(&self, mark: u64) -> MutexGuard<'_, Halves<Entry>> {
         let at = (mark >> 32) as usize % self.shards.len();
         lock(&self.shards[at])
     }
@@ -253,7 +212,7 @@ impl TokenCache {
 }
 
 /// A thread that panicked left whole entries behind.
-fn lock(shard: &Mutex<Halves>) -> MutexGuard<'_, Halves> {
+fn lock(shard: &Mutex<Halves<Entry>>) -> MutexGuard<'_, Halves<Entry>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -339,10 +298,9 @@ mod tests {
                 cache.insert(entry(&number.to_string()));
                 local.insert(entry(&number.to_string()), &cache);
             }
-            let kept = |halves: &Halves| halves.young.len() + halves.old.len();
-            let shared: usize = cache.shards.iter().map(|shard| kept(&lock(shard))).sum();
+            let shared: usize = cache.shards.iter().map(|shard| lock(shard).len()).sum();
             assert!((least..=size).contains(&shared), "{size}: {shared}");
-            let local = kept(&local.tokens.borrow().1);
+            let local = local.tokens.borrow().1.len();
             assert!((least..=size).contains(&local), "{size}: {local}");
         }
     }
@@ -355,14 +313,6 @@ mod tests {
             cache.insert(entry(&number.to_string()));
             assert!(cache.find("used", now(), &All(0)).is_some(), "{number}");
         }
-    }
-
-    #[test]
-    fn a_mark_that_two_tokens_share_makes_neither_the_other() {
-        let mut halves = Halves::new(10);
-        halves.insert(7, entry("one"));
-        assert!(halves.find(7, "other").is_none());
-        assert!(halves.find(7, "one").is_some());
     }
 
     #[test]
