@@ -1,5 +1,6 @@
 //! Verified tokens, remembered: a small cache of each worker's own in front of one that all share. Both
-//! hold only what was verified, under the token's full text; a bad token leaves nothing behind.
+//! hold only what was verified, under the token's full text; a bad token leaves nothing behind in them. Of some, a
+//! worker knows a while why they were refused (`refused.rs`).
 //!
 //! Nobody waits for anybody: two workers that meet the same new token both verify it. Verifying takes at most
 //! a tenth of a millisecond, while a worker that waits stands still with all its connections, and a bad token,
@@ -14,7 +15,9 @@ use std::time::Instant;
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
 use crate::identity::halves::{Halves, Kept};
+use crate::identity::refused::{LONGEST, MOST, Refused};
 use crate::observe::metrics::Cells;
+use crate::refusal::Refusal;
 
 /// One verified token.
 #[derive(Clone, Debug)]
@@ -62,14 +65,22 @@ pub trait Generations {
     fn stands(&self, identity: &Identity) -> bool;
 }
 
-/// A worker's own verified tokens. Bounded, no lock, nothing allocated on a hit.
+/// A worker's own verified tokens, and some that were refused. Bounded, no lock, nothing allocated on a hit.
 #[derive(Debug)]
 pub struct LocalTokens {
-    /// Of this epoch of the shared cache.
-    tokens: RefCell<(u64, Halves<Entry>)>,
+    tokens: RefCell<Epoch>,
     counts: Arc<TokenCounts>,
     /// The worker's figures.
     cells: Option<Arc<Cells>>,
+}
+
+/// What a worker knows of tokens under one configuration.
+#[derive(Debug)]
+struct Epoch {
+    /// That of the shared cache.
+    number: u64,
+    verified: Halves<Entry>,
+    refused: Halves<Refused>,
 }
 
 /// What a worker's cache met.
@@ -82,10 +93,14 @@ pub struct TokenCounts {
 }
 
 impl LocalTokens {
-    /// At most `size` tokens; fewer than two are none.
+    /// At most `size` tokens, and no more that were refused; fewer than two are none.
     pub fn new(size: usize) -> Self {
         Self {
-            tokens: RefCell::new((0, Halves::new(size))),
+            tokens: RefCell::new(Epoch {
+                number: 0,
+                verified: Halves::new(size),
+                refused: Halves::new(size.min(MOST)),
+            }),
             counts: Arc::default(),
             cells: None,
         }
@@ -128,7 +143,8 @@ impl LocalTokens {
         generations: &dyn Generations,
     ) -> Option<Arc<Identity>> {
         let mut tokens = self.tokens.borrow_mut();
-        let entry = enter(&mut tokens, cache).find(cache.mark(token), token)?;
+        let verified = &mut tokens.enter(cache).verified;
+        let entry = verified.find(cache.mark(token), token)?;
         entry
             .holds(moment, generations)
             .then(|| entry.identity.clone())
@@ -137,19 +153,45 @@ impl LocalTokens {
     /// Keeps a verified token.
     pub(crate) fn insert(&self, entry: Entry, cache: &TokenCache) {
         let mark = cache.mark(entry.identity.token.expose());
-        enter(&mut self.tokens.borrow_mut(), cache).insert(mark, entry);
+        let mut tokens = self.tokens.borrow_mut();
+        tokens.enter(cache).verified.insert(mark, entry);
+    }
+
+    /// Why `token` was refused in this epoch of `cache`, if that still holds under keys of this generation.
+    pub(crate) fn find_refused(
+        &self,
+        token: &str,
+        moment: Moment,
+        cache: &TokenCache,
+        generation: u64,
+    ) -> Option<Refusal> {
+        let mut tokens = self.tokens.borrow_mut();
+        let refused = &mut tokens.enter(cache).refused;
+        let refused = refused.find(cache.mark(token), token)?;
+        refused.holds(moment, generation).then_some(refused.refusal)
+    }
+
+    /// Keeps a token that will be refused again, unless it is very long.
+    pub(crate) fn insert_refused(&self, refused: Refused, cache: &TokenCache) {
+        if refused.token().len() > LONGEST {
+            return;
+        }
+        let mark = cache.mark(refused.token());
+        let mut tokens = self.tokens.borrow_mut();
+        tokens.enter(cache).refused.insert(mark, refused);
     }
 }
 
-/// What was kept in another epoch is forgotten: it was verified under another configuration.
-fn enter<'t>(tokens: &'t mut (u64, Halves<Entry>), cache: &TokenCache) -> &'t mut Halves<Entry> {
-    let (epoch, halves) = tokens;
-    let now = cache.epoch();
-    if *epoch != now {
-        halves.clear();
-        *epoch = now;
+impl Epoch {
+    /// What was kept in another epoch is forgotten: it was judged under another configuration.
+    fn enter(&mut self, cache: &TokenCache) -> &mut Self {
+        if self.number != cache.epoch() {
+            self.verified.clear();
+            self.refused.clear();
+            self.number = cache.epoch();
+        }
+        self
     }
-    halves
 }
 
 /// Verified tokens of all workers, in shards; a lock is held for one look into a map. Only a token that a
@@ -193,7 +235,8 @@ impl TokenCache {
     }
 
     /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
-    /// cheaper. Only verified tokens are kept, and nobody can choose their signatures; the text decides.
+    /// cheaper. Nobody can choose the signatures of verified tokens; whoever chooses those of refused ones has each push
+    /// out the one before. The text decides.
     fn mark(&self, token: &str) -> u64 {
         let bytes = token.as_bytes();
         self.hasher
@@ -300,7 +343,7 @@ mod tests {
             }
             let shared: usize = cache.shards.iter().map(|shard| lock(shard).len()).sum();
             assert!((least..=size).contains(&shared), "{size}: {shared}");
-            let local = local.tokens.borrow().1.len();
+            let local = local.tokens.borrow().verified.len();
             assert!((least..=size).contains(&local), "{size}: {local}");
         }
     }

@@ -1,6 +1,6 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
-//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens (no more than `halves.rs` holds), `mint.rs` signs for tests
+//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; no more than `halves.rs` holds), `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
 //! its own tokens say, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
@@ -19,6 +19,7 @@ pub mod key;
 pub mod keyring;
 pub mod keyset;
 pub mod mint;
+mod refused;
 pub mod sessions;
 pub mod sightings;
 pub mod signing_key;

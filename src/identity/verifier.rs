@@ -15,6 +15,7 @@ use crate::identity::claims::Verified;
 use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
 use crate::identity::jwks::{Jwks, JwksStatus, Refetch};
 use crate::identity::jwt::{self, Unverified};
+use crate::identity::refused::Refused;
 use crate::identity::sessions::{OwnSessions, hash_of};
 use crate::identity::sightings::{Sighting, Sightings};
 use crate::identity::validity::{Expected, LATEST};
@@ -106,9 +107,13 @@ impl Verifier {
         let Some(credential) = credential else {
             return Caller::Guest;
         };
-        let known = match self.recall(local, credential.token.expose()) {
+        let token = credential.token.expose();
+        let known = match self.recall(local, token) {
             Some(identity) => Ok(identity),
-            None => self.learn(local, credential.token.expose()).await,
+            None => match self.recall_refused(local, token) {
+                Some(refusal) => Err(refusal),
+                None => self.learn(local, token).await,
+            },
         };
         match known {
             Ok(identity) if honours(allowed, identity.issuer_index) => Caller::Known(identity),
@@ -123,6 +128,11 @@ impl Verifier {
         local.count_hit();
         self.touch(&identity);
         Some(identity)
+    }
+
+    /// Why this worker refused a token that it would refuse again.
+    fn recall_refused(&self, local: &LocalTokens, token: &str) -> Option<Refusal> {
+        local.find_refused(token, self.moment(), &self.cache, self.generations())
     }
 
     /// Judges a token without any cache and without waiting, be it for keys or for the store: what is known of its
@@ -203,10 +213,16 @@ impl Verifier {
             return Err(Refusal::TokenMalformed);
         }
         let token: Arc<str> = token.into();
+        // Read first: keys that change meanwhile make what is remembered one of the past.
+        let generation = self.generations();
         let fault = match self.find_or_verify(local, &token).await {
             Ok(identity) => return Ok(identity),
             Err(fault) => fault,
         };
+        if fault.lasts() {
+            self.remember_refused(local, token, (fault.refusal, generation));
+            return Err(fault.refusal);
+        }
         let newer = match fault.refetch {
             None => false,
             Some((index, reason)) => match self.issuers.get(index).map(|issuer| &issuer.keys) {
@@ -222,6 +238,23 @@ impl Verifier {
                 .map_err(|fault| fault.refusal),
             false => Err(fault.refusal),
         }
+    }
+
+    fn remember_refused(
+        &self,
+        local: &LocalTokens,
+        token: Arc<str>,
+        (refusal, generation): (Refusal, u64),
+    ) {
+        let moment = self.moment();
+        let refused = Refused {
+            token: Secret::new(token),
+            refusal,
+            generation,
+            since: moment.wall,
+            until: moment.monotonic + self.cache_time,
+        };
+        local.insert_refused(refused, &self.cache);
     }
 
     async fn find_or_verify(
@@ -386,6 +419,12 @@ impl Verifier {
         }
     }
 
+    /// Changes whenever any issuer's keys do.
+    fn generations(&self) -> u64 {
+        let all = self.issuers.iter().map(Issuer::generation);
+        all.fold(0, u64::wrapping_add)
+    }
+
     fn moment(&self) -> Moment {
         Moment {
             wall: self.clock.now(),
@@ -418,6 +457,18 @@ impl Fault {
             refusal,
             refetch: None,
         }
+    }
+
+    /// Whether these very bytes are refused for this again, as long as the keys are these and the clock goes on.
+    /// Everything that is not named may be mended: by time, newer keys, the store, or an administrator.
+    fn lasts(&self) -> bool {
+        let of_the_bytes = matches!(
+            (self.what, self.refusal),
+            ("form" | "claims", Refusal::TokenMalformed)
+                | ("signature", Refusal::TokenSignatureInvalid)
+                | ("claims", Refusal::TokenExpired)
+        );
+        of_the_bytes && self.refetch.is_none()
     }
 }
 
@@ -458,5 +509,7 @@ mod review;
 
 #[cfg(test)]
 mod own_tests;
+#[cfg(test)]
+mod refused_tests;
 #[cfg(test)]
 mod tests;

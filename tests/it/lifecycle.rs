@@ -2,7 +2,7 @@
 
 use crate::harness::gateway::is_refused;
 use crate::harness::peer::RawUpstream;
-use crate::harness::setup::token;
+use crate::harness::setup::{SECRET, token};
 use crate::harness::websocket::{CLOSE, TEXT, bare, code};
 use crate::harness::{Gateway, Peer, Setup, soon, until};
 
@@ -43,6 +43,42 @@ async fn a_reload_keeps_streams_and_brings_routes() {
     assert_eq!(other.answer().await.status(), 200);
     peer.send("9\r\ndata: 2\n\n\r\n").await;
     client.until("data: 2\n\n").await;
+}
+
+#[tokio::test]
+async fn a_reload_that_brings_a_token_its_key_lets_it_in_however_often_it_was_refused() {
+    let upstream = RawUpstream::start().await;
+    let right = base(&upstream).issuer();
+    let right = right.guarded("required", "/private", "");
+    let other = "another secret of thirty-two byt";
+    let gateway = Gateway::start(&right).await;
+    gateway
+        .reload_text(&right.text().replace(SECRET, other))
+        .await
+        .unwrap();
+    let ask = format!(
+        "GET /private HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {}\r\n\r\n",
+        token(60)
+    );
+    let mut client = gateway.client().await;
+    for _ in 0..3 {
+        client.send(&ask).await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status(), answer.word()),
+            (401, "token_signature_invalid".into())
+        );
+    }
+    gateway
+        .figure_becomes("portcullis_token_cache_misses_total", 1.0)
+        .await;
+
+    gateway.reload(&right).await.unwrap();
+    client.send(&ask).await;
+    let mut peer = upstream.accept().await;
+    peer.head().await;
+    peer.send(OK).await;
+    assert_eq!(client.answer().await.status(), 200);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 pub(super) const NOW: u64 = 1_800_000_000;
-const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+pub(super) const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 
 pub(super) fn path(text: &str) -> ClaimPath {
     ClaimPath(text.split('.').map(Box::from).collect())
@@ -28,12 +28,12 @@ pub(super) fn issuer(name: &str, algorithm: Algorithm, keys: config::KeySource) 
     }
 }
 
-fn hs256(name: &str) -> config::Issuer {
+pub(super) fn hs256(name: &str) -> config::Issuer {
     let secret = config::KeySource::Secret(Secret::new(SECRET.into()));
     issuer(name, Algorithm::HS256, secret)
 }
 
-fn build(issuers: &[config::Issuer], clock: &Clock) -> Verifier {
+pub(super) fn build(issuers: &[config::Issuer], clock: &Clock) -> Verifier {
     build_with(
         issuers,
         clock,
@@ -286,7 +286,7 @@ async fn a_new_configuration_starts_with_no_token() {
 }
 
 #[tokio::test]
-async fn a_refused_token_leaves_nothing_behind() {
+async fn a_refused_token_is_never_among_the_verified_ones() {
     let verifier = build(&[hs256("one")], &Clock::manual(NOW));
     let local = LocalTokens::new(4);
     let forged = mint_hs256(b"another secret of thirty-two byt", &claims()).unwrap();
@@ -368,7 +368,7 @@ fn a_key_that_does_not_fit_the_algorithms_is_a_build_error() {
 }
 
 /// A verifier of one issuer whose keys come from `source`, and a function that mints its tokens.
-async fn fetching(source: &Source) -> Verifier {
+pub(super) async fn fetching(source: &Source) -> Verifier {
     let clock = Clock::manual(NOW);
     let runtime = tokio::runtime::Handle::current();
     let sources = JwksSources::fetching(runtime, clock.clone());
