@@ -5,8 +5,9 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
@@ -24,6 +25,14 @@ use crate::wire::vitals::{Verdict, Vitals, Watched};
 enum Spoken {
     Http1,
     Http2,
+}
+
+/// A connection of which it is known what it speaks.
+struct Opened {
+    wire: Wire,
+    spoken: Spoken,
+    /// What was read of it to know that.
+    ahead: Bytes,
 }
 
 /// Serves a TCP connection until it ends, TLS and protocol choice included.
@@ -50,14 +59,14 @@ pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
         _ = drain.wait_for(|draining| *draining) => return,
     };
     drop(drain);
-    let Ok(Some((wire, spoken))) = opened else {
+    let Ok(Some(opened)) = opened else {
         return;
     };
     let peer = Peer {
         address: Some(address.ip().to_canonical()),
         secure: tls.is_some(),
     };
-    serve(worker, wire, spoken, peer).await;
+    serve(worker, opened, peer).await;
 }
 
 /// Serves a connection over a unix socket: HTTP/1.1, from nobody in particular.
@@ -66,48 +75,61 @@ pub async fn serve_unix(worker: Rc<Worker>, socket: tokio::net::UnixStream) {
         address: None,
         secure: false,
     };
-    serve(worker, Wire::Unix(socket), Spoken::Http1, peer).await;
+    let opened = Opened {
+        wire: Wire::Unix(socket),
+        spoken: Spoken::Http1,
+        ahead: Bytes::new(),
+    };
+    serve(worker, opened, peer).await;
 }
 
-async fn accept_tls(
-    config: Arc<rustls::ServerConfig>,
-    socket: TcpStream,
-) -> Option<(Wire, Spoken)> {
+async fn accept_tls(config: Arc<rustls::ServerConfig>, socket: TcpStream) -> Option<Opened> {
     let stream = TlsAcceptor::from(config).accept(socket).await.ok()?;
     let spoken = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Spoken::Http2,
         _ => Spoken::Http1,
     };
-    Some((Wire::Tls(Box::new(stream.into())), spoken))
+    Some(Opened {
+        wire: Wire::Tls(Box::new(stream.into())),
+        spoken,
+        ahead: Bytes::new(),
+    })
 }
 
-/// Tells HTTP/2 with prior knowledge (RFC 9113 §3.3) from HTTP/1.1 by the first bytes, without taking them.
-async fn prior_knowledge(socket: TcpStream) -> Option<(Wire, Spoken)> {
+/// Tells HTTP/2 with prior knowledge (RFC 9113 §3.3) from HTTP/1.1 by the first bytes, which come back with it.
+async fn prior_knowledge(mut socket: TcpStream) -> Option<Opened> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
     let mut first = [0; PREFACE.len()];
-    loop {
-        let seen = socket.peek(&mut first).await.ok()?;
-        if seen == 0 {
-            return None;
+    let mut seen = 0;
+    let spoken = loop {
+        match socket.read(&mut first[seen..]).await.ok()? {
+            0 => return None,
+            read => seen += read,
         }
-        if seen == PREFACE.len() && first == PREFACE {
-            return Some((Wire::Tcp(socket), Spoken::Http2));
+        match &first[..seen] {
+            PREFACE => break Spoken::Http2,
+            start if PREFACE.starts_with(start) => {}
+            _ => break Spoken::Http1,
         }
-        if !PREFACE.starts_with(&first[..seen]) {
-            return Some((Wire::Tcp(socket), Spoken::Http1));
-        }
-        // A part of the preface: the rest is on its way, and nothing tells when it is here, since
-        // peeking leaves the socket readable. The head's time limit bounds this.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    };
+    Some(Opened {
+        wire: Wire::Tcp(socket),
+        spoken,
+        ahead: Bytes::copy_from_slice(&first[..seen]),
+    })
 }
 
-async fn serve(worker: Rc<Worker>, wire: Wire, spoken: Spoken, peer: Peer) {
+async fn serve(worker: Rc<Worker>, opened: Opened, peer: Peer) {
     let bed = worker.ward.admit();
     if *worker.drain.borrow() {
         return;
     }
-    let wire = Watched::new(wire, Rc::clone(&bed.vitals));
+    let Opened {
+        wire,
+        spoken,
+        ahead,
+    } = opened;
+    let wire = Watched::new(wire, Rc::clone(&bed.vitals)).behind(ahead);
     let conn = Conn {
         desk: Rc::clone(&worker.desk),
         peer,

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use slab::Slab;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -250,15 +251,27 @@ impl Drop for Busy {
 pub struct Watched {
     wire: Wire,
     vitals: Rc<Vitals>,
+    /// What was read before, and is read again first.
+    ahead: Bytes,
 }
 
 impl Watched {
     /// Notes what passes over `wire` in `vitals`.
     pub fn new(wire: Wire, vitals: Rc<Vitals>) -> Self {
-        Self { wire, vitals }
+        Self {
+            wire,
+            vitals,
+            ahead: Bytes::new(),
+        }
     }
 
-    /// The socket alone: nobody notes its signs of life any more.
+    /// The same, where these bytes of it have been read already.
+    #[must_use]
+    pub fn behind(self, ahead: Bytes) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// The socket alone, once something was read of it: nobody notes its signs of life any more.
     pub fn into_inner(self) -> Wire {
         self.wire
     }
@@ -266,6 +279,16 @@ impl Watched {
     /// From here on closing it resets the connection.
     pub fn reset_on_close(&self) {
         self.wire.reset_on_close();
+    }
+
+    /// Puts in what was read before; tells whether there was something.
+    fn take_ahead(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        if self.ahead.is_empty() {
+            return false;
+        }
+        let size = self.ahead.len().min(buffer.remaining());
+        buffer.put_slice(&self.ahead.split_to(size));
+        size > 0
     }
 
     fn wrote(&self, done: bool) {
@@ -286,7 +309,15 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let read = Pin::new(&mut this.wire).poll_read(cx, buffer);
+        let ahead = this.take_ahead(buffer);
+        let read = match buffer.remaining() {
+            0 => Poll::Ready(Ok(())),
+            _ => Pin::new(&mut this.wire).poll_read(cx, buffer),
+        };
+        let read = match read {
+            Poll::Pending if ahead => Poll::Ready(Ok(())),
+            read => read,
+        };
         if read.is_ready() {
             this.vitals.heard.set(this.vitals.now());
             this.vitals.begin_head();
