@@ -195,8 +195,8 @@ impl Running {
         let tickets = Arc::clone(&station.resources.tickets);
         tokio::task::spawn_local(async move { tickets.keep().await });
         tokio::task::spawn_local(accounts::keep_jobs(Arc::clone(&station)));
-        if watch_files {
-            tokio::task::spawn_local(reload::watch(Arc::clone(&station)));
+        if watch_files && let Some(watch) = reload::Watch::begin(Arc::clone(&station)) {
+            tokio::task::spawn_local(watch.run());
         }
         Ok(Self {
             public,

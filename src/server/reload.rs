@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::{RecursiveMode, Watcher};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 use crate::gate::Gate;
@@ -43,46 +43,75 @@ pub fn reload_and_tell(station: &Station) {
     }
 }
 
-/// Watches the folders of every file that the configuration names (a file is often replaced by a rename, or
-/// by a link that moves, which a watch on the file itself would miss) and reloads when one changes.
-pub async fn watch(station: Arc<Station>) {
-    let (changed, mut changes) = mpsc::channel(1);
-    let tell = move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // One pending change is as good as many.
-            let _ = changed.try_send(());
-        }
-    };
-    let mut watcher = match notify::recommended_watcher(tell) {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::warn!(%error, "files are not watched; SIGHUP reloads");
-            return;
-        }
-    };
-    let mut watched: Vec<PathBuf> = Vec::new();
-    let mut seen = fingerprints(&station);
-    loop {
-        for file in &station.gate.load().config().files {
-            let folder = file.parent().map_or_else(PathBuf::new, PathBuf::from);
-            if !watched.contains(&folder)
-                && watcher.watch(&folder, RecursiveMode::NonRecursive).is_ok()
-            {
-                watched.push(folder);
+/// A watch on the folders of every file that the configuration names (a file is often replaced by a rename, or
+/// by a link that moves, which a watch on the file itself would miss).
+pub struct Watch {
+    station: Arc<Station>,
+    watcher: RecommendedWatcher,
+    watched: Vec<PathBuf>,
+    changes: mpsc::Receiver<()>,
+    /// The files as they were read.
+    seen: Vec<Option<(std::time::SystemTime, u64)>>,
+}
+
+impl Watch {
+    /// From here on no change is missed; `None`: this machine cannot tell of any.
+    pub fn begin(station: Arc<Station>) -> Option<Self> {
+        let (changed, changes) = mpsc::channel(1);
+        let tell = move |event: notify::Result<notify::Event>| {
+            if event.is_ok_and(|event| !event.kind.is_access()) {
+                // One pending change is as good as many.
+                let _ = changed.try_send(());
             }
+        };
+        let watcher = match notify::recommended_watcher(tell) {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                tracing::warn!(%error, "files are not watched; SIGHUP reloads");
+                return None;
+            }
+        };
+        let seen = fingerprints(&station);
+        let mut watch = Self {
+            station,
+            watcher,
+            watched: Vec::new(),
+            changes,
+            seen,
+        };
+        watch.cover();
+        Some(watch)
+    }
+
+    /// Reloads when one of them changes, for ever.
+    pub async fn run(mut self) {
+        while self.changes.recv().await.is_some() {
+            // An editor writes in several steps: wait until it is quiet.
+            while tokio::time::timeout(Duration::from_millis(150), self.changes.recv())
+                .await
+                .is_ok()
+            {}
+            let now = fingerprints(&self.station);
+            if now != self.seen {
+                self.seen = now;
+                reload_and_tell(&self.station);
+            }
+            self.cover();
         }
-        if changes.recv().await.is_none() {
-            return;
-        }
-        // An editor writes in several steps: wait until it is quiet.
-        while tokio::time::timeout(Duration::from_millis(150), changes.recv())
-            .await
-            .is_ok()
-        {}
-        let now = fingerprints(&station);
-        if now != seen {
-            seen = now;
-            reload_and_tell(&station);
+    }
+
+    /// Watches every folder that is named now.
+    fn cover(&mut self) {
+        for file in &self.station.gate.load().config().files {
+            let folder = file.parent().map_or_else(PathBuf::new, PathBuf::from);
+            if !self.watched.contains(&folder)
+                && self
+                    .watcher
+                    .watch(&folder, RecursiveMode::NonRecursive)
+                    .is_ok()
+            {
+                self.watched.push(folder);
+            }
         }
     }
 }

@@ -187,12 +187,10 @@ async fn a_watched_certificate_is_read_again_when_it_changes() {
     let upstream = echo().await;
     let (gateway, _before) = with_tls(&upstream, true).await;
     let after = Authority::new();
+    let certificate = after.issue("localhost");
+    gateway.folder.write("key.pem", &certificate.key);
+    gateway.folder.write("chain.pem", &certificate.chain);
     until(async || {
-        // Written anew each time: the watch may not have begun at the first.
-        let certificate = after.issue("localhost");
-        gateway.folder.write("key.pem", &certificate.key);
-        gateway.folder.write("chain.pem", &certificate.chain);
-        tokio::time::sleep(std::time::Duration::from_millis(400)).await;
         let fresh = tls::connect(gateway.address, &after, b"http/1.1").await;
         fresh.is_ok()
     })
