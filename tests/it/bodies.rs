@@ -1,12 +1,11 @@
 //! Bodies, both ways: what passes, what waits, and what is cut off.
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 
 use crate::harness::peer::RawUpstream;
-use crate::harness::upstream::channel;
-use crate::harness::{Gateway, Peer, Setup, Upstream, empty, full, token};
+use crate::harness::upstream::{Pieces, channel};
+use crate::harness::{Gateway, Peer, Setup, Upstream, empty, full, soon, token};
 
 /// A gateway before a raw upstream, and a client of it that has sent `request`.
 async fn raw(request: &str, lines: &str) -> (Gateway, Peer, Peer, RawUpstream) {
@@ -39,11 +38,8 @@ async fn a_large_body_passes_both_ways_whole() {
     assert!(client.answer().await.body == body);
 }
 
-#[tokio::test]
-async fn a_reader_that_stops_makes_the_upstream_stop() {
-    const PIECE: usize = 64 * 1024;
-    // Beyond what sockets and HTTP libraries hold on the way.
-    const MUCH: usize = 64 * 1024 * 1024 / PIECE;
+/// An upstream whose answers are sent by the test, before a gateway and a client of it that has asked.
+async fn answering(lines: &str) -> (Upstream, Gateway, Peer, Pieces) {
     let (told, mut hear) = tokio::sync::mpsc::unbounded_channel();
     let upstream = Upstream::http1(move |_| {
         let told = told.clone();
@@ -54,28 +50,43 @@ async fn a_reader_that_stops_makes_the_upstream_stop() {
         }
     })
     .await;
-    let gateway = Gateway::start(&Setup::simple(&upstream.url)).await;
+    let gateway = Gateway::start(&Setup::simple(&upstream.url).server(lines)).await;
     let mut client = gateway.client().await;
     client.send("GET /a HTTP/1.1\r\nhost: here\r\n\r\n").await;
-    let pieces = hear.recv().await.unwrap();
-    let piece = Bytes::from(vec![b'x'; PIECE]);
+    let pieces = soon(hear.recv()).await.unwrap();
+    (upstream, gateway, client, pieces)
+}
+
+const PIECE: usize = 64 * 1024;
+
+#[tokio::test]
+async fn a_reader_that_stops_makes_the_upstream_stop() {
+    // Beyond what sockets and HTTP libraries hold on the way.
+    const MUCH: usize = 64 * 1024 * 1024 / PIECE;
+    let lines = "send_timeout = \"500ms\"";
+    let (_upstream, _gateway, _client, pieces) = answering(lines).await;
     let mut sent = 0;
-    // Nothing taken for a second while there is something to take: it has come to a stand.
-    let mut idle = 0;
-    while idle < 100 && sent < MUCH {
-        match pieces.try_send(piece.clone()) {
-            true => (sent, idle) = (sent + 1, 0),
-            false => {
-                idle += 1;
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
-        }
+    // It ends when the client has taken nothing for so long that it is given up.
+    while pieces.send(vec![b'x'; PIECE]).await {
+        sent += 1;
+        assert!(sent < MUCH, "the gateway took everything");
     }
-    assert!(sent < MUCH, "the gateway took everything");
-    // What it took arrives once somebody reads again.
-    drop(pieces);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_gets_everything() {
+    // More than the way holds: the upstream has to wait for the reader.
+    const MANY: usize = 16 * 1024 * 1024 / PIECE;
+    let (_upstream, _gateway, mut client, pieces) = answering("").await;
+    let sending = tokio::spawn(async move {
+        for _ in 0..MANY {
+            assert!(pieces.send(vec![b'x'; PIECE]).await);
+        }
+    });
     assert_eq!(client.head().await.status(), 200);
-    assert_eq!(client.chunks().await.unwrap().0.len(), sent * PIECE);
+    let (body, _) = client.chunks().await.unwrap();
+    assert!(body.len() == MANY * PIECE && body.iter().all(|&byte| byte == b'x'));
+    soon(sending).await.unwrap();
 }
 
 #[tokio::test]

@@ -193,24 +193,30 @@ fn join() -> Membership {
 }
 
 /// So that the next is opened later by the clock of Redis.
-async fn pass_a_millisecond() {
-    tokio::time::sleep(Duration::from_millis(2)).await;
+async fn pass_a_millisecond(redis: &Redis) {
+    let now = async || {
+        let (seconds, micros): (u64, u64) = redis.call(&redis::cmd("TIME")).await.unwrap();
+        seconds * 1000 + micros / 1000
+    };
+    let began = now().await;
+    while now().await == began {}
 }
 
 #[tokio::test]
 async fn the_oldest_stream_gives_way_wherever_it_is() {
-    let (_server, [one, other]) = two().await;
+    let (server, [one, other]) = two().await;
+    let redis = server.handle();
     let hears = Arc::clone(&one.leases);
     other.leases.subscribe(move |name| assert!(hears.end(name)));
     let first = open(&one, StreamsExceeded::EndOldest).await.unwrap();
     let mut stream = join();
     first.bind(stream.remote());
-    pass_a_millisecond().await;
+    pass_a_millisecond(&redis).await;
     let second = open(&one, StreamsExceeded::EndOldest).await.unwrap();
-    pass_a_millisecond().await;
+    pass_a_millisecond(&redis).await;
     let third = open(&other, StreamsExceeded::EndOldest).await.unwrap();
     assert_eq!(stream.ended().await, End::StreamsExceeded);
-    pass_a_millisecond().await;
+    pass_a_millisecond(&redis).await;
     let fourth = open(&other, StreamsExceeded::EndOldest).await.unwrap();
     // It began only when its place was another's already.
     let mut late = join();

@@ -68,19 +68,24 @@ async fn a_stream_without_a_window_is_reset_and_its_upstream_let_go() {
 #[tokio::test]
 async fn a_body_that_comes_too_slowly_is_refused() {
     let upstream = RawUpstream::start().await;
-    let lines = "body_timeout = \"500ms\"\nmin_body_rate = \"1KiB\"";
+    // Faster than anybody sends: each byte earns next to nothing, however soon it follows the last.
+    let lines = "body_timeout = \"500ms\"\nmin_body_rate = \"1GiB\"\nmax_body = \"1GiB\"";
     let gateway = Gateway::start(&Setup::simple(&upstream.url()).server(lines)).await;
     let mut client = gateway.client().await;
     client
-        .send("POST /a HTTP/1.1\r\nhost: here\r\ncontent-length: 100000\r\n\r\n")
+        .send("POST /a HTTP/1.1\r\nhost: here\r\ncontent-length: 1000000000\r\n\r\n")
         .await;
     let mut peer = upstream.accept().await;
     peer.head().await;
     let (mut read, mut write) = tokio::io::split(client.io);
     let dribble = async {
         loop {
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut write, b"a").await;
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            tokio::io::AsyncWriteExt::write_all(&mut write, b"a")
+                .await
+                .unwrap();
+            if peer.try_take(1).await.is_none() {
+                std::future::pending::<()>().await;
+            }
         }
     };
     let mut start = [0; 12];

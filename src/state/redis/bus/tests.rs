@@ -1,8 +1,6 @@
 //! The bus over real servers.
 
-use std::sync::Mutex;
-
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::*;
 use crate::state::redis::testing::Server;
@@ -10,7 +8,7 @@ use crate::state::redis::testing::Server;
 /// What a gateway hears, to be waited for.
 struct Ear {
     heard: mpsc::UnboundedReceiver<String>,
-    up_to: Arc<Mutex<Option<Instant>>>,
+    up_to: watch::Receiver<Option<Instant>>,
     bus: Arc<Bus>,
     _run: Running,
 }
@@ -30,12 +28,11 @@ impl Ear {
     async fn on(server: &Server) -> Self {
         let bus = Bus::new(&server.handle(), HISTORY);
         let (tell, heard) = mpsc::unbounded_channel();
-        let up_to = Arc::new(Mutex::new(None));
-        let noted = Arc::clone(&up_to);
+        let (note, up_to) = watch::channel(None);
         let run = Arc::clone(&bus).run(move |heard| match heard {
             Heard::News(news) => tell.send(news.to_owned()).unwrap(),
             Heard::Gap => tell.send("gap".to_owned()).unwrap(),
-            Heard::UpTo(when) => *noted.lock().unwrap() = Some(when),
+            Heard::UpTo(when) => drop(note.send_replace(Some(when))),
         });
         let run = Running(tokio::spawn(run));
         let ear = Self {
@@ -51,9 +48,9 @@ impl Ear {
     /// Waits until all is heard that was told before now.
     async fn current(&self) {
         let now = Instant::now();
-        while self.up_to.lock().unwrap().is_none_or(|when| when < now) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let mut up_to = self.up_to.clone();
+        let heard = up_to.wait_for(|when| when.is_some_and(|when| when >= now));
+        heard.await.unwrap();
     }
 
     async fn next(&mut self) -> String {
@@ -176,7 +173,7 @@ async fn while_the_server_stands_still_nobody_is_up_to_date() {
     let one = Ear::on(&server).await;
     server.signal("STOP");
     tokio::time::sleep(one.bus.silence()).await;
-    let heard = one.up_to.lock().unwrap().unwrap();
+    let heard = one.up_to.borrow().unwrap();
     assert!(heard.elapsed() >= one.bus.silence() - WAIT);
     server.signal("CONT");
     one.current().await;
