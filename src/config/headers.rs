@@ -6,7 +6,43 @@ use super::named::Named;
 use super::raw::Table;
 use super::source::{Node, Text};
 use super::units::{self, Wrong};
-use super::{ClaimPath, HeaderRules, IdentityHeaders, Issuer, Source};
+use super::{ClaimPath, Issuer, Source};
+
+/// `[identity]`: the headers that tell the upstream who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityHeaders {
+    /// Carries `guest`, `authenticated` or `invalid_token`.
+    pub status_header: HeaderName,
+    /// Carries the request id.
+    pub request_id_header: HeaderName,
+    /// Carries the signed assertion; nobody else may send it, also where nothing is signed.
+    pub assertion_header: HeaderName,
+    /// Header and claim, defaults merged in.
+    pub headers: Vec<(HeaderName, ClaimPath)>,
+}
+
+impl IdentityHeaders {
+    /// The names of all headers that only the gateway may set.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        let fixed = [
+            &self.status_header,
+            &self.request_id_header,
+            &self.assertion_header,
+        ];
+        let claims = self.headers.iter().map(|(name, _)| name);
+        fixed.into_iter().chain(claims)
+    }
+}
+
+/// `[route.headers]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct HeaderRules {
+    pub request_set: Vec<(HeaderName, HeaderValue)>,
+    pub request_remove: Vec<HeaderName>,
+    pub response_set: Vec<(HeaderName, HeaderValue)>,
+    pub response_remove: Vec<HeaderName>,
+}
 
 /// The default identity headers and their claims.
 const DEFAULTS: [(&str, &str); 5] = [

@@ -1,15 +1,61 @@
 //! Reads `[[issuer]]`.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
+use super::ClaimPath;
 use super::check::seconds;
 use super::named::Named;
 use super::raw::{Table, suggest};
 use super::secrets::{self, Encoding};
 use super::units::{self, Wrong};
-use super::{ClaimPath, Issuer, JwksUrl, KeySource};
+use crate::secret::Secret;
+
+/// `[[issuer]]`: whose tokens are honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Issuer {
+    pub name: Box<str>,
+    pub iss: Box<str>,
+    pub audience: Vec<Box<str>>,
+    /// Never empty; of one family with the key source.
+    pub algorithms: Vec<Algorithm>,
+    pub keys: KeySource,
+    pub roles: Vec<ClaimPath>,
+    pub trust_user_metadata: bool,
+}
+
+/// Where an issuer's keys come from. Files were read at check; a reload reads them again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// A shared secret, decoded; at least 32 bytes.
+    Secret(Secret<Arc<[u8]>>),
+    /// A public key or certificate as PEM text.
+    PublicKey(Arc<str>),
+    /// A JWKS document as JSON text.
+    JwksFile(Arc<str>),
+    /// A JWKS by URL.
+    JwksUrl(JwksUrl),
+    /// The gateway's own, from its store.
+    Own,
+}
+
+/// `jwks_url` and its settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct JwksUrl {
+    /// `https://`, or `http://` to a loopback address.
+    pub url: Box<str>,
+    pub cache_file: Option<PathBuf>,
+    pub refresh: Duration,
+    pub min_interval: Duration,
+    pub timeout: Duration,
+    pub max_stale: Duration,
+}
 
 const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),

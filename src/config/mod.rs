@@ -32,9 +32,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use ipnet::IpNet;
-use jsonwebtoken::Algorithm;
 
 use crate::observe::log::Format as LogFormat;
 use crate::records::Api;
@@ -52,6 +51,8 @@ pub use apis::{
     TOKEN_PATHS, TokenApi,
 };
 pub use assertion::{Assertion, Bind};
+pub use headers::{HeaderRules, IdentityHeaders};
+pub use issuer::{Issuer, JwksUrl, KeySource};
 pub use jobs::{
     Capture, CaptureFrom, FileNames, FilePart, Guard, GuardPlace, JobId, Jobs, Missing, OnFailure,
     Pointer, Scope, Step, Unknown,
@@ -66,6 +67,9 @@ pub use shape::schema;
 pub use store::{Store, StorePlace};
 pub use tickets::Tickets;
 pub use trial::{Test, TestCaller};
+pub use upstream::{
+    Balance, Eject, Endpoint, EndpointAddress, Health, Protocol, Upstream, UpstreamTls,
+};
 
 /// Reads and checks the file at `path`, with the process's environment. Also reads the key and
 /// certificate files that it names.
@@ -249,32 +253,6 @@ pub enum Source {
     Subprotocol,
 }
 
-/// `[identity]`: the headers that tell the upstream who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityHeaders {
-    /// Carries `guest`, `authenticated` or `invalid_token`.
-    pub status_header: HeaderName,
-    /// Carries the request id.
-    pub request_id_header: HeaderName,
-    /// Carries the signed assertion; nobody else may send it, also where nothing is signed.
-    pub assertion_header: HeaderName,
-    /// Header and claim, defaults merged in.
-    pub headers: Vec<(HeaderName, ClaimPath)>,
-}
-
-impl IdentityHeaders {
-    /// The names of all headers that only the gateway may set.
-    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
-        let fixed = [
-            &self.status_header,
-            &self.request_id_header,
-            &self.assertion_header,
-        ];
-        let claims = self.headers.iter().map(|(name, _)| name);
-        fixed.into_iter().chain(claims)
-    }
-}
-
 /// A claim by its path of members: `user_metadata.username`. Never empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ClaimPath(pub Box<[Box<str>]>);
@@ -297,136 +275,6 @@ pub struct Tokens {
     pub cache_size: u64,
     pub worker_cache_size: usize,
     pub cache_time: Duration,
-}
-
-/// `[[issuer]]`: whose tokens are honoured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Issuer {
-    pub name: Box<str>,
-    pub iss: Box<str>,
-    pub audience: Vec<Box<str>>,
-    /// Never empty; of one family with the key source.
-    pub algorithms: Vec<Algorithm>,
-    pub keys: KeySource,
-    pub roles: Vec<ClaimPath>,
-    pub trust_user_metadata: bool,
-}
-
-/// Where an issuer's keys come from. Files were read at check; a reload reads them again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    /// A shared secret, decoded; at least 32 bytes.
-    Secret(Secret<Arc<[u8]>>),
-    /// A public key or certificate as PEM text.
-    PublicKey(Arc<str>),
-    /// A JWKS document as JSON text.
-    JwksFile(Arc<str>),
-    /// A JWKS by URL.
-    JwksUrl(JwksUrl),
-    /// The gateway's own, from its store.
-    Own,
-}
-
-/// `jwks_url` and its settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct JwksUrl {
-    /// `https://`, or `http://` to a loopback address.
-    pub url: Box<str>,
-    pub cache_file: Option<PathBuf>,
-    pub refresh: Duration,
-    pub min_interval: Duration,
-    pub timeout: Duration,
-    pub max_stale: Duration,
-}
-
-/// `[[upstream]]`: a service behind the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Upstream {
-    pub name: Arc<str>,
-    pub endpoints: Vec<Endpoint>,
-    pub protocol: Protocol,
-    pub balance: Balance,
-    pub connect_timeout: Duration,
-    pub first_byte_timeout: Duration,
-    pub idle_timeout: Duration,
-    /// `None`: no limit.
-    pub stream_idle_timeout: Option<Duration>,
-    pub pool_idle_timeout: Duration,
-    pub pool_max_idle: usize,
-    pub retries: u32,
-    pub health: Option<Health>,
-    /// `None`: never ejected.
-    pub eject: Option<Eject>,
-    /// Whether its routes send it a signed assertion, unless they say otherwise.
-    pub assertion: bool,
-    pub tls: UpstreamTls,
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// How it is reached.
-    pub address: EndpointAddress,
-    /// TLS on top, with this server name unless `[upstream.tls] server_name` says another.
-    pub tls: bool,
-    /// The `Host` that `host_header = "upstream"` sends: `host:port` without a default port; `localhost` for unix sockets.
-    pub authority: HeaderValue,
-}
-
-/// Where an endpoint stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum EndpointAddress {
-    /// A host name or IP address, and a port. Names are resolved at each connect.
-    Tcp(Box<str>, u16),
-    /// A unix socket.
-    Unix(PathBuf),
-}
-
-/// What is spoken to an upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Protocol {
-    Http1,
-    Http2,
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Balance {
-    RoundRobin,
-    LeastRequests,
-}
-
-/// `[upstream.health]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Health {
-    pub path: Box<str>,
-    pub interval: Duration,
-    pub timeout: Duration,
-    pub healthy: u32,
-    pub unhealthy: u32,
-}
-
-/// `[upstream.eject]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct Eject {
-    pub failures: u32,
-    pub duration: Duration,
-}
-
-/// `[upstream.tls]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UpstreamTls {
-    /// PEM text of the certificates to trust; `None`: the machine's roots.
-    pub ca: Option<Arc<str>>,
-    /// The name to verify; `None`: the endpoint's host.
-    pub server_name: Option<Box<str>>,
 }
 
 /// `[[route]]`: what may pass, and how.
@@ -568,16 +416,6 @@ pub enum OnDisconnect {
 pub enum HostHeader {
     Client,
     Upstream,
-}
-
-/// `[route.headers]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
-pub struct HeaderRules {
-    pub request_set: Vec<(HeaderName, HeaderValue)>,
-    pub request_remove: Vec<HeaderName>,
-    pub response_set: Vec<(HeaderName, HeaderValue)>,
-    pub response_remove: Vec<HeaderName>,
 }
 
 /// `[route.sse]`.

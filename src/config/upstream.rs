@@ -1,15 +1,104 @@
 //! Reads `[[upstream]]`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use http::HeaderValue;
 
 use super::check::seconds;
 use super::named::Named;
 use super::raw::Table;
 use super::units::{self, Wrong};
-use super::{
-    Balance, Eject, Endpoint, EndpointAddress, Health, HostPattern, Protocol, Upstream,
-    UpstreamTls, pattern, secrets,
-};
+use super::{HostPattern, pattern, secrets};
+
+/// `[[upstream]]`: a service behind the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Upstream {
+    pub name: Arc<str>,
+    pub endpoints: Vec<Endpoint>,
+    pub protocol: Protocol,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    pub first_byte_timeout: Duration,
+    pub idle_timeout: Duration,
+    /// `None`: no limit.
+    pub stream_idle_timeout: Option<Duration>,
+    pub pool_idle_timeout: Duration,
+    pub pool_max_idle: usize,
+    pub retries: u32,
+    pub health: Option<Health>,
+    /// `None`: never ejected.
+    pub eject: Option<Eject>,
+    /// Whether its routes send it a signed assertion, unless they say otherwise.
+    pub assertion: bool,
+    pub tls: UpstreamTls,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// How it is reached.
+    pub address: EndpointAddress,
+    /// TLS on top, with this server name unless `[upstream.tls] server_name` says another.
+    pub tls: bool,
+    /// The `Host` that `host_header = "upstream"` sends: `host:port` without a default port; `localhost` for unix sockets.
+    pub authority: HeaderValue,
+}
+
+/// Where an endpoint stands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointAddress {
+    /// A host name or IP address, and a port. Names are resolved at each connect.
+    Tcp(Box<str>, u16),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// What is spoken to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Balance {
+    RoundRobin,
+    LeastRequests,
+}
+
+/// `[upstream.health]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Health {
+    pub path: Box<str>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy: u32,
+    pub unhealthy: u32,
+}
+
+/// `[upstream.eject]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "documented in config/portcullis.toml")]
+pub struct Eject {
+    pub failures: u32,
+    pub duration: Duration,
+}
+
+/// `[upstream.tls]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM text of the certificates to trust; `None`: the machine's roots.
+    pub ca: Option<Arc<str>>,
+    /// The name to verify; `None`: the endpoint's host.
+    pub server_name: Option<Box<str>>,
+}
 
 /// Reads every `[[upstream]]`.
 pub(super) fn upstreams(top: &mut Table<'_>) -> Named<(usize, Upstream)> {
