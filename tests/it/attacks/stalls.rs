@@ -97,3 +97,35 @@ async fn a_body_that_comes_too_slowly_is_refused() {
     }
     assert_eq!(&start, b"HTTP/1.1 408");
 }
+
+#[tokio::test]
+async fn hints_for_a_client_that_reads_none_fill_nothing() {
+    const HINTS: usize = 32 * 1024;
+    let upstream = RawUpstream::start().await;
+    let gateway = Gateway::start(&Setup::simple(&upstream.url())).await;
+    let mut client = Http2::connect(gateway.address).await;
+    client.get("/a", &[]).await;
+    let mut peer = upstream.accept().await;
+    peer.head().await;
+    let link = "a".repeat(1000);
+    let hint = format!("HTTP/1.1 103 Early Hints\r\nlink: {link}\r\n\r\n");
+    // All of them are taken, and most are dropped: beyond sockets nothing holds them.
+    for _ in 0..HINTS / 32 {
+        peer.send(hint.repeat(32)).await;
+    }
+    peer.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        .await;
+    let (mut heads, mut bytes) = (0, 0);
+    loop {
+        let frame = client.next().await.expect("the connection lives");
+        match frame.kind {
+            HEADERS if frame.stream == 1 => {
+                (heads, bytes) = (heads + 1, bytes + frame.payload.len())
+            }
+            DATA if frame.stream == 1 => break,
+            _ => {}
+        }
+    }
+    assert!(heads > 1, "some of them came");
+    assert!(bytes < HINTS * 1000 / 2, "{heads} heads, {bytes} bytes");
+}
