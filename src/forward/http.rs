@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, SEC_WEBSOCKET_EXTENSIONS, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::body::{Body, BodyError, UploadState};
@@ -22,6 +22,7 @@ use crate::forward::expiring::Expiring;
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
 use crate::forward::http1::head::AnswerHead;
+use crate::forward::listening;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, UploadLimits, drain};
 use crate::forward::sse;
@@ -32,7 +33,6 @@ use crate::forward::websocket::tunnel::{self, Side};
 use crate::http1::channel::Channel;
 use crate::identity::assertion::{Assertion, Bound};
 use crate::jobs::watch::Watch;
-use crate::jobs::{self, tap::Tap};
 use crate::journal::Journal;
 use crate::limits::{Admission, Lease};
 use crate::observe::Kind;
@@ -238,13 +238,21 @@ impl Carriage {
                     true => exchange.admission.stream(&exchange.permit).await?,
                     false => None,
                 };
+                let most = exchange
+                    .watch
+                    .as_ref()
+                    .and_then(|watch| listening::held_back(watch, &fetched.head));
                 let answer = Answer {
                     head: fetched.head,
                     source,
                     lease,
                     under_way: fetched.under_way,
                 };
-                self.answer(answer, exchange, journal)
+                let carried = self.answer(answer, exchange, journal)?;
+                match most {
+                    None => Ok(carried),
+                    Some(most) => Box::pin(listening::until_kept(carried, most)).await,
+                }
             }
         }
     }
@@ -300,7 +308,7 @@ impl Carriage {
         };
         self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp)?;
         if let Some(watch) = &exchange.watch {
-            make_audible(&mut parts.headers, watch);
+            listening::make_audible(&mut parts.headers, watch);
         }
         let mut request = Request::new(match &journal.upload {
             None => Body::Empty,
@@ -330,7 +338,7 @@ impl Carriage {
         let streaming = is_stream(&head);
         let body = match exchange.watch.take() {
             None => relay.into_body(),
-            Some(watch) => listen(relay.into_body(), watch, &head),
+            Some(watch) => listening::listen(relay.into_body(), watch, &head),
         };
         self.plan.response(&mut head.headers);
         head.extensions.clear();
@@ -470,35 +478,8 @@ fn is_taken_for_a_tunnel(head: &Head, status: StatusCode) -> bool {
 }
 
 /// Whether the answer is an event stream, which may be silent for as long as its own limit says.
-fn is_stream(head: &http::response::Parts) -> bool {
+pub(super) fn is_stream(head: &http::response::Parts) -> bool {
     head.status == StatusCode::OK && sse::is_event_stream(&head.headers)
-}
-
-/// Asks for no coding of what has to be followed as it comes.
-fn make_audible(headers: &mut HeaderMap, watch: &Watch) {
-    if watch.listens_to(CaptureFrom::Sse) && headers.contains_key(ACCEPT_ENCODING) {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
-    if watch.listens_to(CaptureFrom::Websocket) {
-        headers.remove(SEC_WEBSOCKET_EXTENSIONS);
-    }
-}
-
-/// The body of an answer with a listener, where there may be something to hear: any 2xx.
-fn listen(body: Body, watch: Watch, head: &http::response::Parts) -> Body {
-    if !head.status.is_success() || body.is_end_stream() {
-        return body;
-    }
-    if is_stream(head) {
-        return match watch.listens_to(CaptureFrom::Sse) {
-            true => sse::tap::listen(body, watch, &head.headers),
-            false => body,
-        };
-    }
-    match watch.listens_to(CaptureFrom::Json) && jobs::may_be_json(&head.headers) {
-        true => Body::stream(Tap::new(body, watch, &head.headers)),
-        false => body,
-    }
 }
 
 /// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that

@@ -1,7 +1,8 @@
 //! Carries permitted requests to upstreams: `upstream.rs` picks an endpoint, `pool.rs` keeps connections
 //! (`connect.rs` opens them), `fetch.rs` gets the head of an answer, `headers.rs` cleans both heads,
 //! `relay.rs` passes the bodies; `http.rs` is the carrier that puts these together, `sse/` and `websocket/`
-//! are what it hands long-lived streams to, `expiring.rs` warns of their end; `health.rs` asks endpoints how they are. Reads no token.
+//! are what it hands long-lived streams to, `listening.rs` has them
+//! listened to for jobs, `expiring.rs` warns of their end; `health.rs` asks endpoints how they are. Reads no token.
 
 pub mod connect;
 pub mod expiring;
@@ -10,6 +11,7 @@ pub mod headers;
 pub mod health;
 pub mod http;
 pub mod http1;
+mod listening;
 pub mod pool;
 pub mod relay;
 pub mod sse;

@@ -1,11 +1,13 @@
 //! Whose job it is, for upstreams that know no users. `capture.rs` reads the jobs out of a JSON document, `tap.rs` listens to an
-//! answer in passing (`coding.rs` where it is compressed), `watch.rs` says what becomes of what was heard. `guard.rs` holds a
+//! answer in passing (`coding.rs` where it is compressed, `hold.rs` where nothing may pass before), `watch.rs` says what becomes
+//! of what was heard. `guard.rs` holds a
 //! request against its owner before the upstream is asked; `named.rs` reads what it names. `keeper.rs` is the one that
 //! asks the store.
 
 pub mod capture;
 pub mod coding;
 pub mod guard;
+pub mod hold;
 pub mod keeper;
 pub mod named;
 pub mod owner;

@@ -59,9 +59,9 @@ impl Watch {
         captures.map(|capture| capture.max_size).max().unwrap_or(0)
     }
 
-    /// Whether an answer must not pass before its jobs are kept.
-    pub fn is_closed(&self) -> bool {
-        let closed = |capture: &Capture| capture.on_failure == OnFailure::Closed;
+    /// Whether what tells of jobs in this way must not pass before they are kept.
+    pub fn is_closed(&self, from: CaptureFrom) -> bool {
+        let closed = |it: &Capture| it.from == from && it.on_failure == OnFailure::Closed;
         self.captures.iter().any(closed)
     }
 
