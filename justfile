@@ -23,4 +23,4 @@ deny:
 
 # A parser under made-up bytes, for so many seconds: request, answer, chunks, jwt, json, events, frames, path, config.
 fuzz target seconds="60":
-    cd fuzz && cargo +nightly fuzz run {{target}} -- -max_total_time={{seconds}}
+    cd fuzz && cargo +nightly fuzz run --sanitizer none {{target}} -- -max_total_time={{seconds}}
