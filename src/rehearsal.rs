@@ -1,15 +1,16 @@
 //! A request walked through the gate without being sent: the same functions in the same order as
 //! `Gate::handle`, each finding kept. For `[[test]]` blocks, `check` and `explain`. Waits for nothing: keys
-//! that have not been fetched are not there.
+//! that have not been fetched are not there, and whose a job is is not asked.
 
 use http::request::Parts;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, HeaderName, Request};
 
-use crate::config::{Config, Problem, Problems, Test, TestCaller};
+use crate::config::{Capture, Config, Problem, Problems, Test, TestCaller};
 use crate::forward::headers::{Forwarding, Stamp};
 use crate::gate::Gate;
 use crate::identity::Caller;
 use crate::identity::verifier::Step;
+use crate::jobs::guard::Asked;
 use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
@@ -28,10 +29,14 @@ pub struct Rehearsal<'g> {
     pub credential: Option<Credential>,
     /// How its token was judged, step by step; empty where it was not looked at.
     pub steps: Vec<Step>,
+    /// What it names at each guard of the route.
+    pub asked: Vec<Asked<'g>>,
     /// The decision.
     pub decision: Result<Permit, Refusal>,
     /// The headers that would go upstream; empty for a refused request.
     pub sent: HeaderMap,
+    /// The headers that came and would not go on as they came.
+    pub removed: Vec<HeaderName>,
     /// The target that would go upstream.
     pub target: String,
 }
@@ -45,15 +50,31 @@ impl<'g> Rehearsal<'g> {
             route: None,
             credential: None,
             steps: Vec::new(),
+            asked: Vec::new(),
             decision: Err(Refusal::Internal),
             sent: HeaderMap::new(),
+            removed: Vec::new(),
             target: String::new(),
         };
+        let came = parts.headers.clone();
         rehearsal.decision = rehearsal.walk(gate, &mut parts, peer, caller);
-        if let Err(refusal) = rehearsal.send(parts, peer) {
-            rehearsal.decision = Err(refusal);
+        match rehearsal.send(parts, peer) {
+            Ok(()) => rehearsal.removed = removed(&came, &rehearsal.sent),
+            Err(refusal) => rehearsal.decision = Err(refusal),
         }
         rehearsal
+    }
+
+    /// What its answer would be listened to for.
+    pub fn captures(&self) -> &[Capture] {
+        let known = self
+            .decision
+            .as_ref()
+            .is_ok_and(|it| it.identity().is_some());
+        match &self.route {
+            Some((route, _)) if known => route.jobs.as_ref().map_or(&[], |jobs| jobs.captures()),
+            _ => &[],
+        }
     }
 
     /// What would go upstream.
@@ -100,6 +121,13 @@ impl<'g> Rehearsal<'g> {
         if let Target::Face(face) = &route.target {
             face.check(&head)?;
         }
+        // As in the gate: what asks for leave to ask has nothing of anybody's in it.
+        if let (Some(jobs), None) = (&route.jobs, head.preflight()) {
+            self.asked = jobs.asked(parts.uri.query(), &|name| found.params.get(name));
+            for asked in &self.asked {
+                asked.verdict(&permit)?;
+            }
+        }
         Ok(permit)
     }
 
@@ -124,6 +152,12 @@ impl<'g> Rehearsal<'g> {
             Err(refusal) => Caller::Unverified(refusal, credential),
         }
     }
+}
+
+/// The names of those that came and are not sent as they came.
+fn removed(came: &HeaderMap, sent: &HeaderMap) -> Vec<HeaderName> {
+    let changed = |name: &&HeaderName| !came.get_all(*name).iter().eq(sent.get_all(*name));
+    came.keys().filter(changed).cloned().collect()
 }
 
 /// Runs every `[[test]]` of the gate's configuration.

@@ -9,7 +9,10 @@ use anyhow::Context;
 use http::{HeaderMap, Request};
 
 use crate::clock::Clock;
+use crate::config::{Capture, CaptureFrom, Scope};
 use crate::gate::Gate;
+use crate::jobs::guard::Asked;
+use crate::jobs::named::Named;
 use crate::policy::Permit;
 use crate::rehearsal::Rehearsal;
 use crate::request::peer::Peer;
@@ -122,6 +125,9 @@ fn print(gate: &Gate, rehearsal: &Rehearsal<'_>) {
             Err(refusal) => println!("  {:<10}refused: {}", step.what, refusal.word()),
         }
     }
+    for asked in &rehearsal.asked {
+        println!("guard       {}", guard(asked));
+    }
     match &rehearsal.decision {
         Err(refusal) => println!(
             "decision    refused: {} {} ({})",
@@ -137,9 +143,50 @@ fn print(gate: &Gate, rehearsal: &Rehearsal<'_>) {
             } else {
                 println!("upstream    {}", rehearsal.target);
                 print_headers(&rehearsal.sent);
+                if !rehearsal.removed.is_empty() {
+                    let names: Vec<&str> = rehearsal.removed.iter().map(|it| it.as_str()).collect();
+                    println!("not sent    {} as it came", names.join(", "));
+                }
+                for capture in rehearsal.captures() {
+                    println!("capture     {}", listened(capture));
+                }
             }
         }
     }
+}
+
+/// What a guard asks for, and what the request names there.
+fn guard(asked: &Asked<'_>) -> String {
+    let guard = asked.guard;
+    let kind = guard.kind.word();
+    let terms = match guard.scope {
+        Scope::User => "its owner's alone",
+        Scope::Session => "its session's alone",
+    };
+    match &asked.named {
+        None => format!("{kind} in the body: {terms}"),
+        Some(Err(refusal)) => format!("{kind}: refused: {}", refusal.word()),
+        Some(Ok(Named::Nothing)) => format!("{kind}: none is named"),
+        Some(Ok(Named::Names(names))) => {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let names = names.join(", ");
+            format!("{kind} {names}: {terms}; whose it is, the store says when it is asked")
+        }
+    }
+}
+
+/// What an answer is listened to for.
+fn listened(capture: &Capture) -> String {
+    let from = match capture.from {
+        CaptureFrom::Json => "a JSON answer",
+        CaptureFrom::Sse => "events",
+        CaptureFrom::Websocket => "WebSocket messages",
+    };
+    let becomes = match capture.claim {
+        true => "becomes the caller's",
+        false => "is told of, if somebody has it",
+    };
+    format!("a {} in {from} {becomes}", capture.kind.word())
 }
 
 /// Its class and what counts for it; not what was asked before.

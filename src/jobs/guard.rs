@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::keeper::{Keeper, Unanswered};
-use super::named::{Named, Naming};
+use super::named::{self, Named, Naming};
 use super::owner;
 use crate::config::{Guard, GuardPlace, Missing, Scope, Unknown};
 use crate::identity::Identity;
@@ -55,6 +55,50 @@ impl Guarded<'_> {
             asker.ask(name).await?;
         }
         Ok(())
+    }
+}
+
+/// A guard, and what a request names there, as far as its head tells.
+pub struct Asked<'g> {
+    /// The guard.
+    pub guard: &'g Guard,
+    /// `None`: what it asks for stands in the body.
+    pub named: Option<Result<Named, Refusal>>,
+}
+
+impl<'g> Asked<'g> {
+    pub(super) fn of<'r>(
+        guard: &'g Guard,
+        query: Option<&str>,
+        params: &dyn Fn(&str) -> Option<&'r str>,
+    ) -> Self {
+        let named = match &guard.place {
+            GuardPlace::Path(names) => Some(named::in_path(params, names)),
+            GuardPlace::Query(names) => Some(named::in_query(query.unwrap_or_default(), names)),
+            GuardPlace::Body(..) => None,
+        };
+        Self { guard, named }
+    }
+
+    /// What can be told without asking whose it is.
+    ///
+    /// # Errors
+    /// As `Jobs::admit`.
+    pub fn verdict(&self, permit: &Permit) -> Result<(), Refusal> {
+        match &self.named {
+            None => Ok(()),
+            Some(Err(refusal)) => Err(*refusal),
+            Some(Ok(Named::Nothing)) if self.guard.missing == Missing::Deny => {
+                Err(Refusal::NotOwner)
+            }
+            // A guest owns nothing.
+            Some(Ok(Named::Names(_)))
+                if permit.identity().is_none() && self.guard.unknown != Unknown::Allow =>
+            {
+                Err(Refusal::NotOwner)
+            }
+            Some(Ok(_)) => Ok(()),
+        }
     }
 }
 

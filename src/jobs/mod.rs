@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method};
 
-use self::guard::Guarded;
+use self::guard::{Asked, Guarded};
 use self::keeper::Keeper;
 use self::named::Naming;
 use self::watch::Watch;
@@ -80,6 +80,23 @@ impl Jobs {
             guarded.pass(guard, naming).await?;
         }
         Ok(self.watch(permit, naming))
+    }
+
+    /// What a request with this query and these parameters of its path names at each guard: whose it is is not asked.
+    pub fn asked<'r>(
+        &self,
+        query: Option<&str>,
+        params: &dyn Fn(&str) -> Option<&'r str>,
+    ) -> Vec<Asked<'_>> {
+        let guards = self.guards.iter();
+        guards
+            .map(|guard| Asked::of(guard, query, params))
+            .collect()
+    }
+
+    /// What is listened for in answers.
+    pub fn captures(&self) -> &[Capture] {
+        &self.captures
     }
 
     /// A watch on what the upstream will answer to somebody who can own something.

@@ -60,14 +60,7 @@ impl Naming<'_> {
     /// `JobAmbiguous` where it can be read in two ways; what reading a body may end with.
     pub async fn read(&mut self, place: &GuardPlace) -> Result<Named, Refusal> {
         match place {
-            GuardPlace::Path(names) => {
-                let parts = names.iter().map(|name| {
-                    let value = (self.params)(name)?;
-                    Some(path::percent_decode(value)?.into())
-                });
-                let parts: Option<Vec<Box<str>>> = parts.collect();
-                one(&parts.ok_or(Refusal::NotOwner)?)
-            }
+            GuardPlace::Path(names) => in_path(self.params, names),
             GuardPlace::Query(names) => in_query(self.query.unwrap_or_default(), names),
             GuardPlace::Body(pointers, most) => {
                 if self.headers.contains_key(CONTENT_ENCODING) {
@@ -119,8 +112,23 @@ fn one(parts: &[Box<str>]) -> Result<Named, Refusal> {
     Ok(Named::Names(vec![name]))
 }
 
+/// The parameters of the path, decoded once.
+pub(super) fn in_path<'p>(
+    params: &dyn Fn(&str) -> Option<&'p str>,
+    names: &[Box<str>],
+) -> Result<Named, Refusal> {
+    let parts = names
+        .iter()
+        .map(|name| Some(path::percent_decode(params(name)?)?.into()));
+    let parts: Option<Vec<Box<str>>> = parts.collect();
+    one(&parts.ok_or(Refusal::NotOwner)?)
+}
+
 /// The parameters of these names, each there once.
-fn in_query(query: &str, names: &[(Box<str>, Option<Box<str>>)]) -> Result<Named, Refusal> {
+pub(super) fn in_query(
+    query: &str,
+    names: &[(Box<str>, Option<Box<str>>)],
+) -> Result<Named, Refusal> {
     let mut found: Vec<Option<Box<str>>> = vec![None; names.len()];
     // Some take a semicolon for an ampersand (HTML 4.01, B.2.2): what is behind one is looked at too.
     for pair in query.split('&') {

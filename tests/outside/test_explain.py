@@ -1,0 +1,147 @@
+"""`portcullis explain`: what it says of a request is what the gateway does with it."""
+
+import subprocess
+
+import httpx
+import pytest
+from harness.gateway import BINARY
+from harness.tokens import ISSUER, SECRET, bearer, mint
+
+CONFIG = f"""
+[[issuer]]
+name = "project"
+iss = "{ISSUER}"
+audience = ["authenticated"]
+algorithms = ["HS256"]
+secret = "{SECRET}"
+
+[[upstream]]
+name = "app"
+endpoints = ["http://127.0.0.1:9"]
+
+[[route]]
+name = "open"
+path = "/open"
+upstream = "app"
+auth = "public"
+
+[[route]]
+name = "guests"
+path = "/guests"
+upstream = "app"
+auth = "optional"
+
+[[route]]
+name = "editors"
+path = "/edit/{{*rest}}"
+upstream = "app"
+auth = "required"
+roles = ["editor"]
+
+[[route]]
+name = "status"
+path = "/jobs/{{job_id}}"
+upstream = "app"
+auth = "optional"
+
+[[route.guard]]
+path = ["job_id"]
+
+[[route.capture]]
+id = "{{job_id}}"
+status = "/status"
+
+[[route]]
+name = "files"
+path = "/files"
+upstream = "app"
+
+[[route.guard]]
+query = ["name"]
+kind = "file"
+"""
+
+
+@pytest.fixture
+def explain(tmp_path):
+    file = tmp_path / "portcullis.toml"
+    file.write_text(CONFIG)
+
+    def run(request: str, *words: str, token: str | None = None) -> tuple[int, str]:
+        command = [BINARY, "explain", "-c", file, request, *words, *(["-t", "-"] if token else [])]
+        done = subprocess.run(command, input=token or "", capture_output=True, text=True, timeout=30)
+        assert not token or token not in done.stdout + done.stderr, "the token is shown"
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("request_line", "claims", "decision"),
+    [
+        ("GET /nowhere", None, "404 route_not_found"),
+        ("GET /open/../edit/a", None, "400 path_unsafe"),
+        ("GET /edit/a", None, "401 token_missing"),
+        ("GET /edit/a", {}, "403 role_missing"),
+        ("GET /edit/a", {"lifetime": -3600}, "401 token_expired"),
+        ("GET /edit/a", {"key": SECRET[::-1]}, "401 token_signature_invalid"),
+        ("GET /edit/a", {"iss": "https://other.test"}, "401 issuer_unknown"),
+        ("GET /edit/a", {"aud": "other"}, "401 audience_mismatch"),
+        ("GET /edit/a?token=other", {}, "400 credentials_conflict"),
+        # What a guard can tell before anybody asks the store.
+        ("GET /jobs/1", None, "404 not_owner"),
+        ("GET /files", {}, "404 not_owner"),
+        ("GET /files?name=a&name=b", {}, "400 job_ambiguous"),
+    ],
+)
+def test_a_refusal_is_told_with_its_reason(explain, request_line, claims, decision):
+    token = mint(**claims) if claims is not None else None
+    code, text = explain(request_line, token=token)
+    assert f"decision    refused: {decision} (" in text and code == 2, text
+
+
+def test_a_request_that_passes_is_told_step_by_step(explain):
+    token = mint("ada", role="editor")
+    code, text = explain("PUT /edit/%61b?x=1", "-H", "X-User-Id: mallory", "-H", "connection: x-user-id", token=token)
+    assert code == 0, text
+    for line in [
+        "head        PUT /edit/ab at localhost",
+        "route       editors -> upstream app",
+        "            {rest} = ab",
+        "credential  found: Bearer",
+        "  issuer    project",
+        "  algorithm HS256",
+        "  signature valid",
+        "decision    passes as Authenticated",
+        "upstream    /edit/ab?x=1",
+        "            x-user-id: ada",
+        "            x-user-email: ada@example.test",
+        "not sent    x-user-id, connection, authorization as it came",
+    ]:
+        assert line in text.splitlines(), text
+    assert "mallory" not in text
+
+
+def test_a_guest_is_told_as_one(explain):
+    for token, status in [(None, "guest"), (mint(lifetime=-3600), "invalid_token")]:
+        code, text = explain("GET /guests", token=token)
+        assert code == 0 and f"            x-auth-status: {status}" in text.splitlines(), text
+        assert "x-user-id" not in text
+
+
+def test_what_a_guard_asks_for_is_told(explain):
+    code, text = explain("GET /jobs/a%20b", token=mint("ada"))
+    assert code == 0, text
+    assert 'guard       job "a b": its owner\'s alone' in text, text
+    assert "capture     a job in a JSON answer is told of, if somebody has it" in text.splitlines()
+    # A preflight names nothing of anybody's.
+    preflight = ["-H", "origin: https://a.test", "-H", "access-control-request-method: GET"]
+    assert "guard" not in explain("OPTIONS /jobs/1", *preflight)[1]
+
+
+def test_it_says_what_the_gateway_does(explain, start):
+    gateway = start('[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n' + CONFIG)
+    for path, token in [("/edit/a", None), ("/edit/a", mint("ada")), ("/jobs/1", None), ("/files", mint("ada")), ("/x", None)]:
+        answer = httpx.get(gateway.url + path, headers=bearer(token) if token else {})
+        told = explain(f"GET {path}", token=token)[1]
+        assert f"refused: {answer.status_code} {answer.json()['error']} (" in told, (path, told)
