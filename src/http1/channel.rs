@@ -47,6 +47,10 @@ impl<W: AsyncRead + Unpin> Channel<W> {
     /// # Errors
     /// When the connection fails or has ended.
     pub fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if self.read.is_empty() {
+            // What was read and used up would else be kept until more comes.
+            self.read = Bytes::new();
+        }
         let mut buffer = Buffer::borrow();
         let mut into = ReadBuf::new(&mut buffer);
         ready!(Pin::new(&mut self.wire).poll_read(cx, &mut into))?;

@@ -1,3 +1,4 @@
 //! What both sides of HTTP/1.1 share, by tables.
 
+mod channel;
 mod framing;
