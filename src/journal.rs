@@ -20,7 +20,7 @@ use crate::observe::access::{Auth, Line, Sink};
 use crate::observe::metrics::{Cells, RouteId, Total};
 use crate::observe::request_id::RequestId;
 use crate::refusal::Refusal;
-use crate::request::head::Head;
+use crate::request::head::{Head, Logged};
 use crate::wire::vitals::Busy;
 
 /// Where a worker's journals are told to.
@@ -70,13 +70,10 @@ pub struct Waiting<'j> {
 }
 
 /// What the line tells of the head.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are whole: a box would be an allocation for each request"
-)]
 enum Seen {
     Nothing,
-    Whole(Head),
+    /// As it was read.
+    Whole(Logged),
     /// Copied out for a stream: a head is a view of all the bytes that it was read from, and would keep them
     /// alive for as long as the stream lives.
     Copied {
@@ -86,17 +83,17 @@ enum Seen {
 }
 
 impl Seen {
-    fn copy(head: &Head) -> Self {
+    fn copy(head: &Logged) -> Self {
         Self::Copied {
-            host: head.host().as_str().into(),
-            path: head.logged_path().into(),
+            host: head.host().into(),
+            path: head.path().into(),
         }
     }
 
     fn host(&self) -> Option<&str> {
         match self {
             Self::Nothing => None,
-            Self::Whole(head) => Some(head.host().as_str()),
+            Self::Whole(head) => Some(head.host()),
             Self::Copied { host, .. } => Some(host),
         }
     }
@@ -104,7 +101,7 @@ impl Seen {
     fn path(&self) -> &str {
         match self {
             Self::Nothing => "",
-            Self::Whole(head) => head.logged_path(),
+            Self::Whole(head) => head.path(),
             Self::Copied { path, .. } => path,
         }
     }
@@ -216,7 +213,7 @@ impl Journal {
     /// The head of the answer is known; whoever holds the journal says when it ends.
     pub fn settle(&mut self, head: Option<Head>, status: StatusCode) {
         self.client = head.as_ref().and_then(Head::client_address);
-        self.head = match (head, self.kind) {
+        self.head = match (head.map(Logged::from), self.kind) {
             (None, _) => Seen::Nothing,
             (Some(head), Kind::Http) => Seen::Whole(head),
             (Some(head), _) => Seen::copy(&head),
@@ -319,7 +316,7 @@ impl Drop for Waiting<'_> {
         if !self.over {
             self.journal.ending.set(Some(CLIENT_LEFT));
             self.journal.client = self.head.client_address();
-            self.journal.head = Seen::Whole(self.head.clone());
+            self.journal.head = Seen::Whole(self.head.logged());
             if let Ok(status) = StatusCode::from_u16(CLIENT_CLOSED_REQUEST) {
                 self.journal.status = status;
             }

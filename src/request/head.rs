@@ -69,6 +69,33 @@ pub struct Head {
     languages: Option<HeaderValue>,
 }
 
+/// What may be logged of a head, without the rest of it.
+pub struct Logged {
+    host: Host,
+    target: PathAndQuery,
+}
+
+impl Logged {
+    /// The host, with its port.
+    pub fn host(&self) -> &str {
+        self.host.as_str()
+    }
+
+    /// The path: without the query, where tokens are.
+    pub fn path(&self) -> &str {
+        self.target.path()
+    }
+}
+
+impl From<Head> for Logged {
+    fn from(head: Head) -> Self {
+        Self {
+            host: head.host,
+            target: head.target,
+        }
+    }
+}
+
 /// The `Origin` header (RFC 6454 §7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OriginHeader {
@@ -150,9 +177,12 @@ impl Head {
         self.loose.as_deref()
     }
 
-    /// The path as it may be logged: without the query, where tokens are.
-    pub fn logged_path(&self) -> &str {
-        self.path()
+    /// What may be logged of it.
+    pub fn logged(&self) -> Logged {
+        Logged {
+            host: self.host.clone(),
+            target: self.target.clone(),
+        }
     }
 
     /// Whether there is a query, an empty one included.

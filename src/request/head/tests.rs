@@ -72,7 +72,7 @@ fn what_is_read_is_what_is_forwarded() {
             .collect::<Vec<_>>(),
         ["a.example:81"]
     );
-    assert_eq!(head.logged_path(), "/a-a");
+    assert_eq!(head.logged().path(), "/a-a");
     assert!(head.has_query());
     assert!(!format!("{head:?}").contains("x="));
 }
