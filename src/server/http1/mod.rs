@@ -75,14 +75,17 @@ impl Session {
             let mut reader = Reader::within(self.limits());
             let asked = poll_fn(|cx| poll_request(cx, &self.link, &self.vitals, &mut reader)).await;
             let asked = asked.ok_or(End::Silent)?.map(|asked| self.handle(asked));
-            let opened = match asked {
+            let Opened { mut answer, next } = match asked {
                 Ok(mut handling) => {
                     let response = poll_fn(|cx| self.poll_response(cx, &mut handling)).await;
                     self.open(response.ok_or(End::Silent)?, handling.manner)
                 }
                 Err(refusal) => self.refuse(refusal),
             };
-            self.finish(opened).await?;
+            // Lent, not given: the task would keep room for it at both places.
+            let sent = self.send(&mut answer).await;
+            drop(answer);
+            self.follow(sent, next).await?;
         }
     }
 
@@ -155,15 +158,16 @@ impl Session {
         Opened { answer, next }
     }
 
-    /// Sends the rest of an answer, and tells whether another request may follow.
-    async fn finish(&self, opened: Opened) -> Result<(), End> {
-        let Opened { mut answer, next } = opened;
-        let sent = poll_fn(|cx| match answer.poll(cx, &self.link) {
+    /// Sends the rest of an answer.
+    fn send(&self, answer: &mut Answer) -> impl Future<Output = Sent> {
+        poll_fn(move |cx| match answer.poll(cx, &self.link) {
             Poll::Ready(sent) => Poll::Ready(sent),
             Poll::Pending => self.link.poll_left(cx).map(|()| Sent::Broken),
-        });
-        let sent = sent.await;
-        drop(answer);
+        })
+    }
+
+    /// Tells whether another request may follow.
+    async fn follow(&self, sent: Sent, next: Next) -> Result<(), End> {
         match (sent, next) {
             (Sent::Whole, Next::Request) => self.pass_over_rest().await,
             (Sent::Whole, Next::Nothing) => Err(End::Goodbye),
