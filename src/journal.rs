@@ -59,7 +59,8 @@ pub struct Journal {
     refusal: Option<Refusal>,
     status: StatusCode,
     upstream: Option<(Duration, Arc<str>)>,
-    _busy: Busy,
+    /// Keeps its connection from counting as idle; `None`: it has left that.
+    busy: Option<Busy>,
 }
 
 /// Held while an answer is awaited: dropped before it is over, the client has left.
@@ -130,7 +131,7 @@ impl Journal {
             refusal: None,
             status: StatusCode::INTERNAL_SERVER_ERROR,
             upstream: None,
-            _busy: busy,
+            busy: Some(busy),
         }
     }
 
@@ -166,6 +167,11 @@ impl Journal {
     /// Where a stream writes why it ended.
     pub fn ending(&self) -> Rc<Cell<Option<&'static str>>> {
         Rc::clone(&self.ending)
+    }
+
+    /// Its connection is a tunnel now, and no more one of HTTP.
+    pub fn leave_connection(&mut self) {
+        self.busy = None;
     }
 
     /// Its tunnel has come to its end: why, and the bytes that passed from and to the client.

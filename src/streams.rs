@@ -91,6 +91,8 @@ pub enum Outcome {
     UpstreamTimeout,
     /// The client was silent for longer than it may.
     Idle,
+    /// One side broke off, and which is not known: the protocol is not.
+    Broken,
 }
 
 /// What becomes of a stream that is judged again.
@@ -185,6 +187,7 @@ impl Outcome {
             Self::UpstreamDisconnected => "upstream_disconnected",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::Idle => "idle",
+            Self::Broken => "broken",
         }
     }
 }

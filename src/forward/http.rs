@@ -48,12 +48,12 @@ pub struct Carriage {
     upstream: Arc<Upstream>,
     plan: Arc<HeaderPlan>,
     upload: UploadLimits,
-    send_timeout: Duration,
     first_byte_timeout: Duration,
     on_disconnect: OnDisconnect,
     host_header: HostHeader,
     sse: Arc<sse::Settings>,
     websocket: Arc<config::Websocket>,
+    tunnels: Arc<tunnel::Plan>,
     upgrades: Vec<Box<str>>,
     route: Arc<str>,
     assertion: Option<Assertion>,
@@ -130,10 +130,14 @@ impl Carriage {
                 timeout: config.server.body_timeout,
                 rate: config.server.min_body_rate,
             },
-            send_timeout: config.server.send_timeout,
             first_byte_timeout: route.first_byte_timeout,
             on_disconnect: route.on_disconnect,
             host_header: route.host_header,
+            tunnels: Arc::new(tunnel::Plan::new(
+                &route.websocket,
+                config.server.send_timeout,
+                settings.expiring,
+            )),
             sse: Arc::new(settings),
             websocket: Arc::new(route.websocket.clone()),
             upgrades: route.upgrades.clone(),
@@ -389,10 +393,9 @@ impl Carriage {
             switched.switching == Switching::Websocket && watch.listens_to(CaptureFrom::Websocket)
         });
         let connection_id = exchange.connection_id.as_deref();
-        let plan = (switched.switching == Switching::Websocket).then(|| {
-            let greeting = handshake::greeting(&self.websocket, connection_id, &exchange.permit);
-            let (send, expiring) = (self.send_timeout, self.sse.expiring);
-            tunnel::Plan::new(&self.websocket, send, greeting, expiring)
+        let part = (switched.switching == Switching::Websocket).then(|| tunnel::Part {
+            greeting: handshake::greeting(&self.websocket, connection_id, &exchange.permit),
+            plan: Arc::clone(&self.tunnels),
         });
         journal.kind = Kind::Websocket;
         let membership = self.join(
@@ -406,7 +409,7 @@ impl Carriage {
                 io: switched.channel.wire,
             },
             membership,
-            plan,
+            part,
             lease: switched.lease,
             watch: watch.map(Box::new),
         };

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::refuse::{Reason, refuse};
 use super::tests::{
-    PING, PIPE, Scene, client_frame, is_silent, our_pong, pinging, quiet, read, read_all,
+    PING, PIPE, Scene, client_frame, greeting, is_silent, our_pong, pinging, quiet, read, read_all,
     server_frame, unmask,
 };
 use super::tunnel::Plan;
@@ -267,11 +267,7 @@ fn closed(message: Option<Message>) -> Option<(u16, String)> {
 
 #[tokio::test(start_paused = true)]
 async fn a_library_at_either_end_takes_our_frames() {
-    let greeting = Some("hi".to_owned());
-    let scene = Scene::new(Plan {
-        greeting,
-        ..pinging()
-    });
+    let scene = Scene::new(greeting(pinging()));
     let mut client = WebSocketStream::from_raw_socket(scene.client, Role::Client, None).await;
     let mut upstream = WebSocketStream::from_raw_socket(scene.upstream, Role::Server, None).await;
     assert_eq!(next(&mut client).await, Some(Message::text("hi")));

@@ -12,12 +12,12 @@ use crate::body::Body;
 use crate::downstream::{Claim, Switched};
 use crate::forward::websocket::refuse;
 use crate::forward::websocket::tap::Tapped;
-use crate::forward::websocket::tunnel::{Plan, Side, tunnel};
+use crate::forward::websocket::tunnel::{Part, Report, Side, tunnel};
 use crate::jobs::watch::Watch;
 use crate::journal::Journal;
 use crate::limits::Lease;
 use crate::request::upgrade::{Handshake, Upgrade};
-use crate::streams::Membership;
+use crate::streams::{Membership, Outcome};
 use crate::wire::Wire;
 
 /// Two connections that are about to become one tunnel.
@@ -29,7 +29,7 @@ pub struct Switch {
     /// The stream's place in the registry.
     pub membership: Membership,
     /// What the gateway adds; `None`: a protocol that it does not know, so nothing.
-    pub plan: Option<Plan>,
+    pub part: Option<Part>,
     /// Its place among its caller's streams, given back when it ends; `None`: any number may.
     pub lease: Option<Lease>,
     /// Who listens to the upstream's messages for jobs.
@@ -93,45 +93,66 @@ pub fn answer<B>(upstream: Response<B>, upgrade: &Upgrade, bearer_offered: bool)
 
 impl Switch {
     /// Runs the tunnel to its end, and tells the journal; `place` is given up then.
-    #[expect(
-        clippy::manual_async_fn,
-        reason = "the arguments of an async function are kept twice, for as long as the tunnel lives"
-    )]
+    ///
+    /// What is needed only until the tunnel stands is in a box of its own, which is gone by then: a task keeps room for
+    /// all that it ever holds, and most tunnels are silent for most of their lives.
     pub fn run<P>(self: Box<Self>, mut journal: Journal, place: P) -> impl Future<Output = ()> {
+        let begun = Box::pin(self.begin());
         async move {
-            let Switch {
-                downstream,
-                upstream,
-                membership,
-                plan,
-                lease,
-                watch,
-            } = *self;
-            let Some(client) = Box::pin(downstream.switched()).await else {
+            let Some((carrying, lease, over)) = begun.await else {
                 journal.ending().set(Some("handshake_failed"));
                 return;
             };
-            let carried = match client {
-                Switched::Socket(io, early) => {
-                    listen(Side { io, early }, (upstream, watch), membership, plan)
-                }
-                Switched::Stream(io) => {
-                    let early = Bytes::new();
-                    listen(Side { io, early }, (upstream, watch), membership, plan)
-                }
-            };
-            let carried = carried.await;
+            if let Over::Socket = over {
+                journal.leave_connection();
+            }
+            let report = carrying.await;
             drop(lease);
-            journal.tunnelled(carried.word, carried.from_client, carried.from_upstream);
+            journal.tunnelled(
+                report.outcome.word(),
+                report.from_client,
+                report.from_upstream,
+            );
             drop(place);
         }
     }
+
+    /// Waits for the client's connection; `None`: it has ended before.
+    async fn begin(self: Box<Self>) -> Option<(Carrying, Option<Lease>, Over)> {
+        let Switch {
+            downstream,
+            upstream,
+            membership,
+            part,
+            lease,
+            watch,
+        } = *self;
+        let upstream = (upstream, watch);
+        let (carrying, over) = match downstream.switched().await? {
+            Switched::Socket(io, early) => {
+                let client = Side { io, early };
+                (listen(client, upstream, membership, part), Over::Socket)
+            }
+            Switched::Stream(io) => {
+                let early = Bytes::new();
+                let client = Side { io, early };
+                (listen(client, upstream, membership, part), Over::Stream)
+            }
+        };
+        Some((carrying, lease, over))
+    }
 }
 
-struct Carry {
-    word: &'static str,
-    from_client: u64,
-    from_upstream: u64,
+/// A tunnel that stands.
+type Carrying = Pin<Box<dyn Future<Output = Report>>>;
+
+/// What its client's side is.
+#[derive(Clone, Copy)]
+enum Over {
+    /// A connection, which speaks HTTP no more.
+    Socket,
+    /// A stream of a connection that goes on.
+    Stream,
 }
 
 /// Carries, and listens where somebody does.
@@ -139,14 +160,14 @@ fn listen<C>(
     client: Side<C>,
     (upstream, watch): (Side<Wire>, Option<Box<Watch>>),
     membership: Membership,
-    plan: Option<Plan>,
-) -> Pin<Box<dyn Future<Output = Carry>>>
+    part: Option<Part>,
+) -> Carrying
 where
     C: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     match watch {
-        None => carry(client, upstream, membership, plan),
-        Some(watch) => carry(client, Tapped::listen(upstream, watch), membership, plan),
+        None => carry(client, upstream, membership, part),
+        Some(watch) => carry(client, Tapped::listen(upstream, watch), membership, part),
     }
 }
 
@@ -154,37 +175,30 @@ fn carry<C, U>(
     client: Side<C>,
     upstream: Side<U>,
     mut membership: Membership,
-    plan: Option<Plan>,
-) -> Pin<Box<dyn Future<Output = Carry>>>
+    part: Option<Part>,
+) -> Carrying
 where
     C: AsyncRead + AsyncWrite + Unpin + 'static,
     U: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let Some(plan) = plan else {
-        return Box::pin(async move {
+    // Boxed as it is: another future around it would keep room for it twice.
+    match part {
+        Some(part) => Box::pin(tunnel(client, upstream, membership, part)),
+        None => Box::pin(async move {
             tokio::select! {
                 copied = copy(client, upstream) => copied,
-                end = membership.ended() => Carry {
-                    word: end.word(),
+                end = membership.ended() => Report {
+                    outcome: Outcome::Told(end),
                     from_client: 0,
                     from_upstream: 0,
                 },
             }
-        });
-    };
-    let tunnel = tunnel(client, upstream, membership, plan);
-    Box::pin(async move {
-        let report = tunnel.await;
-        Carry {
-            word: report.outcome.word(),
-            from_client: report.from_client,
-            from_upstream: report.from_upstream,
-        }
-    })
+        }),
+    }
 }
 
 /// Copies a protocol that the gateway does not know, both ways, until both sides have ended.
-async fn copy<C, U>(mut client: Side<C>, mut upstream: Side<U>) -> Carry
+async fn copy<C, U>(mut client: Side<C>, mut upstream: Side<U>) -> Report
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
@@ -194,12 +208,12 @@ where
         client.io.write_all(&upstream.early).await?;
         tokio::io::copy_bidirectional(&mut client.io, &mut upstream.io).await
     };
-    let (word, (from_client, from_upstream)) = match early.await {
-        Ok(copied) => ("finished", copied),
-        Err(_) => ("broken", (0, 0)),
+    let (outcome, (from_client, from_upstream)) = match early.await {
+        Ok(copied) => (Outcome::Finished, copied),
+        Err(_) => (Outcome::Broken, (0, 0)),
     };
-    Carry {
-        word,
+    Report {
+        outcome,
         from_client,
         from_upstream,
     }

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,10 +27,17 @@ pub struct Side<T> {
 }
 
 /// What the gateway adds to a tunnel.
-#[derive(Clone, Debug)]
-pub struct Plan {
+#[derive(Debug)]
+pub struct Part {
     /// The text of a first message to the client.
     pub greeting: Option<String>,
+    /// The rest, which all tunnels of a route share.
+    pub plan: Arc<Plan>,
+}
+
+/// What the gateway adds to the tunnels of a route.
+#[derive(Clone, Debug)]
+pub struct Plan {
     /// Silence towards the client after which it is pinged; `None`: never.
     pub ping_interval: Option<Duration>,
     /// Silence of the client after which the tunnel ends; `None`: never.
@@ -61,14 +69,14 @@ pub fn tunnel<C, U>(
     client: Side<C>,
     upstream: Side<U>,
     membership: Membership,
-    plan: Plan,
+    part: Part,
 ) -> impl Future<Output = Report>
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
     // Built here and not in the future, which would keep the arguments beside what is made of them.
-    let mut tunnel = Tunnel::new(client, upstream, membership, plan);
+    let mut tunnel = Tunnel::new(client, upstream, membership, part);
     async move {
         let outcome = poll_fn(|cx| tunnel.poll(cx)).await;
         Box::pin(tunnel.shut()).await;
@@ -86,7 +94,7 @@ struct Tunnel<C, U> {
     to_client: Flow,
     to_upstream: Flow,
     membership: Membership,
-    plan: Plan,
+    plan: Arc<Plan>,
     phase: Phase,
     alarm: Option<Pin<Box<Sleep>>>,
     /// When the client last got something, and last said something.
@@ -121,9 +129,10 @@ where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    fn new(client: Side<C>, upstream: Side<U>, membership: Membership, mut plan: Plan) -> Self {
-        let greeting = plan.greeting.take();
-        let greeting = greeting.map_or_else(Vec::new, |text| frames::text(&text));
+    fn new(client: Side<C>, upstream: Side<U>, membership: Membership, part: Part) -> Self {
+        let greeting = part
+            .greeting
+            .map_or_else(Vec::new, |text| frames::text(&text));
         let now = Instant::now();
         Self {
             to_client: Flow::new(greeting, &upstream.early),
@@ -131,7 +140,7 @@ where
             client: client.io,
             upstream: upstream.io,
             membership,
-            plan,
+            plan: part.plan,
             phase: Phase::Open,
             alarm: None,
             sent: now,
@@ -318,16 +327,10 @@ where
 }
 
 impl Plan {
-    /// What `[route.websocket]` says, a greeting, and how the end is warned of.
-    pub fn new(
-        websocket: &config::Websocket,
-        send_timeout: Duration,
-        greeting: Option<String>,
-        expiring: Expiring,
-    ) -> Self {
+    /// What `[route.websocket]` says, and how the end is warned of.
+    pub fn new(websocket: &config::Websocket, send_timeout: Duration, expiring: Expiring) -> Self {
         Self {
             send_timeout,
-            greeting,
             ping_interval: websocket.ping_interval,
             idle_timeout: websocket.idle_timeout,
             close_unauthenticated: websocket.close_unauthenticated,
