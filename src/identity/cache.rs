@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
 use crate::identity::halves::{Halves, Kept};
-use crate::identity::refused::{LONGEST, MOST, Refused};
+use crate::identity::refused::{LONGEST, MOST, Met, Refused};
 use crate::observe::metrics::Cells;
 use crate::refusal::Refusal;
 
@@ -81,6 +81,8 @@ struct Epoch {
     number: u64,
     verified: Halves<Entry>,
     refused: Halves<Refused>,
+    /// Of all that were refused.
+    met: Met,
 }
 
 /// What a worker's cache met.
@@ -100,6 +102,7 @@ impl LocalTokens {
                 number: 0,
                 verified: Halves::new(size),
                 refused: Halves::new(size.min(MOST)),
+                met: Met::none(),
             }),
             counts: Arc::default(),
             cells: None,
@@ -171,14 +174,22 @@ impl LocalTokens {
         refused.holds(moment, generation).then_some(refused.refusal)
     }
 
-    /// Keeps a token that will be refused again, unless it is very long.
-    pub(crate) fn insert_refused(&self, refused: Refused, cache: &TokenCache) {
-        if refused.token().len() > LONGEST {
+    /// Keeps a token that will be refused again, when it is refused for the second time; not a very long one.
+    pub(crate) fn insert_refused(
+        &self,
+        token: &str,
+        cache: &TokenCache,
+        refused: impl FnOnce() -> Refused,
+    ) {
+        if token.len() > LONGEST {
             return;
         }
-        let mark = cache.mark(refused.token());
+        let mark = cache.mark(token);
         let mut tokens = self.tokens.borrow_mut();
-        tokens.enter(cache).refused.insert(mark, refused);
+        let epoch = tokens.enter(cache);
+        if epoch.met.again(mark) {
+            epoch.refused.insert(mark, refused());
+        }
     }
 }
 

@@ -220,7 +220,7 @@ impl Verifier {
             Err(fault) => fault,
         };
         if fault.lasts() {
-            self.remember_refused(local, token, (fault.refusal, generation));
+            self.remember_refused(local, &token, (fault.refusal, generation));
             return Err(fault.refusal);
         }
         let newer = match fault.refetch {
@@ -243,18 +243,19 @@ impl Verifier {
     fn remember_refused(
         &self,
         local: &LocalTokens,
-        token: Arc<str>,
+        token: &Arc<str>,
         (refusal, generation): (Refusal, u64),
     ) {
-        let moment = self.moment();
-        let refused = Refused {
-            token: Secret::new(token),
-            refusal,
-            generation,
-            since: moment.wall,
-            until: moment.monotonic + self.cache_time,
-        };
-        local.insert_refused(refused, &self.cache);
+        local.insert_refused(token, &self.cache, || {
+            let moment = self.moment();
+            Refused {
+                token: Secret::new(Arc::clone(token)),
+                refusal,
+                generation,
+                since: moment.wall,
+                until: moment.monotonic + self.cache_time,
+            }
+        });
     }
 
     async fn find_or_verify(

@@ -70,7 +70,7 @@ async fn a_reload_that_brings_a_token_its_key_lets_it_in_however_often_it_was_re
         );
     }
     gateway
-        .figure_becomes("portcullis_token_cache_misses_total", 1.0)
+        .figure_becomes("portcullis_token_cache_misses_total", 2.0)
         .await;
 
     gateway.reload(&right).await.unwrap();
