@@ -190,7 +190,7 @@ impl Accounts {
         }
         match kept_out {
             // Live streams end too.
-            true => self.ended(Ended::User(id)),
+            true => self.ended(Ended::User(id)).await,
             false => self.revocations.recheck(id),
         }
         self.told_admin("user_update", id);
@@ -237,7 +237,7 @@ impl Accounts {
             Deletion::Soft => Change::Write(effaced(user, now)),
         });
         self.store.change_user(id, change).await?;
-        self.ended(Ended::User(id));
+        self.ended(Ended::User(id)).await;
         if deletion == Deletion::Soft {
             self.delete_sessions(id).await?;
         }

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod log_in;
 mod mail;
 pub mod names;
+pub mod notes;
 pub mod passwords;
 mod profile;
 mod refresh;
@@ -38,6 +39,7 @@ pub use self::error::AccountError;
 use self::hashes::HashFailed;
 use self::hashing::Hashing;
 use self::mail::Courier;
+use self::notes::{Notes, Others};
 use self::passwords::Weakness;
 use self::tally::Tally;
 use crate::clock::Clock;
@@ -58,6 +60,7 @@ use crate::store::{Store, StoreError};
 pub struct Accounts {
     me: Weak<Self>,
     store: Arc<dyn Store>,
+    notes: Notes,
     keyring: Arc<Keyring>,
     revocations: Arc<Revocations>,
     sightings: Arc<Sightings>,
@@ -77,6 +80,8 @@ pub struct Accounts {
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Parts {
     pub store: Arc<dyn Store>,
+    /// Who else may run over it.
+    pub others: Others,
     pub keyring: Arc<Keyring>,
     pub revocations: Arc<Revocations>,
     /// Who hears of tokens that are renewed.
@@ -154,6 +159,7 @@ impl Accounts {
             tally: Tally::new(&parts.metrics),
             courier,
             _shown: hashing.show(&parts.metrics),
+            notes: Notes::new(Arc::clone(&parts.store), parts.others),
             store: parts.store,
             keyring: parts.keyring,
             revocations: parts.revocations,
@@ -226,9 +232,15 @@ impl Accounts {
         done.unwrap_or(Err(AccountError::Failed))
     }
 
-    /// From here on nothing that is remembered of it counts. The store has it already.
-    fn ended(&self, ended: Ended) {
+    /// From here on nothing that is remembered of it counts, here and elsewhere. The store has it already.
+    async fn ended(&self, ended: Ended) {
         self.revocations.end(ended);
+        self.notes.note(ended, self.now()).await;
+    }
+
+    /// Notes for other gateways what could not be noted when it ended.
+    pub async fn note_again(&self) {
+        self.notes.note_again().await;
     }
 
     /// The session goes on with a new token, and with it what lives by the session.

@@ -61,7 +61,7 @@ impl Accounts {
         let id = token.session;
         let refreshed = self.rotate(api, token, client).await;
         if refreshed == Err(AccountError::RefreshReused) {
-            self.ended(Ended::Session(id));
+            self.ended(Ended::Session(id)).await;
             self.tally.count_theft(api);
         }
         let who = refreshed

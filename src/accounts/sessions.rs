@@ -68,13 +68,13 @@ impl Accounts {
         match who.token {
             Some(number) => {
                 self.store.revoke_tokens(Tokens::One(number)).await?;
-                self.ended(Ended::Token(number));
+                self.ended(Ended::Token(number)).await;
             }
             None => {
                 self.store
                     .end_sessions(Sessions::One(who.session), self.now())
                     .await?;
-                self.ended(Ended::Session(who.session));
+                self.ended(Ended::Session(who.session)).await;
             }
         }
         Ok(())
@@ -85,7 +85,7 @@ impl Accounts {
         let log_ins = Sessions::LogIns(user);
         self.store.end_sessions(log_ins, self.now()).await?;
         self.store.revoke_tokens(Tokens::All(user)).await?;
-        self.ended(Ended::User(user));
+        self.ended(Ended::User(user)).await;
         Ok(())
     }
 
@@ -98,13 +98,14 @@ impl Accounts {
                 self.store
                     .revoke_tokens(Tokens::Others(who.user, number))
                     .await?;
-                self.ended(Ended::UserExceptToken(who.user, number));
+                self.ended(Ended::UserExceptToken(who.user, number)).await;
             }
             None => {
                 let others = Sessions::OtherLogIns(who.user, who.session);
                 self.store.end_sessions(others, self.now()).await?;
                 self.store.revoke_tokens(Tokens::All(who.user)).await?;
-                self.ended(Ended::UserExceptSession(who.user, who.session));
+                self.ended(Ended::UserExceptSession(who.user, who.session))
+                    .await;
             }
         }
         Ok(())
@@ -117,11 +118,11 @@ impl Accounts {
         let ended = self.finish(move |it| async move {
             let sessions = Sessions::Surplus(user, most);
             for session in it.store.end_sessions(sessions, it.now()).await? {
-                it.ended(Ended::Session(session));
+                it.ended(Ended::Session(session)).await;
             }
             let tokens = Tokens::Surplus(user, most);
             for token in it.store.revoke_tokens(tokens).await? {
-                it.ended(Ended::Token(token));
+                it.ended(Ended::Token(token)).await;
             }
             Ok(())
         });
@@ -144,7 +145,7 @@ impl Accounts {
                     .await?;
             }
         }
-        self.ended(Ended::Session(session.id));
+        self.ended(Ended::Session(session.id)).await;
         Ok(())
     }
 
@@ -254,7 +255,7 @@ impl Accounts {
         let id = found.session.id;
         let change: SessionChange = Box::new(|_, _| Change::Delete);
         self.store.change_session(id, change).await?;
-        self.ended(Ended::Session(id));
+        self.ended(Ended::Session(id)).await;
         self.tell(&Told {
             name: "session_delete",
             result: OK,

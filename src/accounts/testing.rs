@@ -8,6 +8,7 @@ use jsonwebtoken::Algorithm;
 use uuid::Uuid;
 
 use super::log_in::{Conversation, Login};
+use super::notes::Others;
 use super::users::Registration;
 use super::{AccountError, Accounts, Parts, SignedIn, Who, keys};
 use crate::clock::Clock;
@@ -121,6 +122,7 @@ impl Bench {
         let revocations = Revocations::new();
         let parts = Parts {
             store: store.clone(),
+            others: Others::None,
             keyring: keyring.clone(),
             revocations: revocations.clone(),
             sightings: Sightings::new(),

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::accounts::notes::Others;
 use crate::accounts::{self, Accounts, Parts, keys};
 use crate::config::{Config, StorePlace};
 use crate::gate;
@@ -14,7 +15,7 @@ use crate::jobs::keeper::Keeper;
 use crate::observe::readiness::Reporter;
 use crate::records::UnixMillis;
 use crate::resources::Resources;
-use crate::server::ends::{Follower, Noter};
+use crate::server::ends::Follower;
 use crate::server::{StartError, Station};
 use crate::store::{self, Store};
 
@@ -39,14 +40,14 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
     let revocations = Arc::clone(&resources.revocations);
     let follower = Follower::begin(Arc::clone(&store), Arc::clone(&revocations)).await;
     tokio::task::spawn_local(follower.map_err(accounts::OpenError::from)?.run());
-    // Another gateway may run over a server; one over a file is alone, and commands note what they end themselves.
-    let place = config.store.as_ref().map(|store| &store.place);
-    if matches!(place, Some(StorePlace::Postgres(_))) {
-        let noter = Noter::begin(Arc::clone(&store), &revocations, clock.clone());
-        tokio::task::spawn_local(noter.run());
-    }
+    // Another gateway may run over a server; one over a file is alone.
+    let others = match config.store.as_ref().map(|store| &store.place) {
+        Some(StorePlace::Postgres(_)) => Others::Gateways,
+        _ => Others::None,
+    };
     let parts = Parts {
         store: Arc::clone(&store),
+        others,
         keyring: Arc::clone(&keyring),
         revocations: Arc::clone(&revocations),
         sightings: Arc::clone(&resources.sightings),
@@ -123,6 +124,9 @@ pub async fn keep(station: Arc<Station>) {
     };
     for round in 1_u64.. {
         tokio::time::sleep(TICK).await;
+        if let Some(accounts) = &station.resources.accounts {
+            accounts.note_again().await;
+        }
         if round.is_multiple_of(KEYS)
             && let Err(error) = own.keyring().refresh().await
         {

@@ -1,16 +1,11 @@
-//! What processes over the same store tell each other through it: each notes what it ended, and looks twice a second for
-//! what others did, the command line above all, to tell it on as what happened elsewhere, so that what is remembered and
-//! the streams that are open end with it, and what began since does not.
+//! What processes over the same store tell each other through it: each notes what it ended (`accounts/notes.rs`), and looks here
+//! twice a second for what others did, the command line above all, to tell it on as what happened elsewhere, so that what is
+//! remembered and the streams that are open end with it, and what began since does not.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
-use crate::clock::Clock;
-use crate::identity::keyring::millis;
-use crate::records::UnixMillis;
-use crate::state::{Ended, News, Origin, Revocations};
+use crate::state::{News, Revocations};
 use crate::store::{Store, StoreError};
 
 /// Where a follower stands: at the newest note.
@@ -57,36 +52,6 @@ impl Follower {
             for (number, ended) in ends {
                 self.revocations.hear(News::Ended(ended));
                 self.seen = number;
-            }
-        }
-    }
-}
-
-/// Notes what ends in this process, for the others.
-pub struct Noter {
-    store: Arc<dyn Store>,
-    ends: mpsc::UnboundedReceiver<(Ended, UnixMillis)>,
-}
-
-impl Noter {
-    /// Notes what ends from now on.
-    pub fn begin(store: Arc<dyn Store>, revocations: &Revocations, clock: Clock) -> Self {
-        let (tell, ends) = mpsc::unbounded_channel();
-        revocations.subscribe(move |notice| {
-            if let (News::Ended(ended), Origin::Here) = (notice.news, notice.origin) {
-                // Nobody listens any more: the process ends.
-                let _ = tell.send((ended, millis(&clock)));
-            }
-        });
-        Self { store, ends }
-    }
-
-    /// Notes for ever. A store that is away is told when it is back: it had to be there for the end itself.
-    pub async fn run(mut self) {
-        while let Some((ended, at)) = self.ends.recv().await {
-            while let Err(error) = self.store.note_end(ended, at).await {
-                tracing::warn!(%error, "what ended was not noted for other gateways");
-                tokio::time::sleep(EVERY).await;
             }
         }
     }

@@ -29,11 +29,13 @@ class Replicas:
         self.folder, self.redis = folder, redis
         self.environment = addresses | {"STORE": database(), "ACCOUNTS_SECRET": "the secret of gateways that share a store"}
         self.all: list[Replica] = []
+        self.started = 0
 
     def start(self, count: int = 3, text: str | None = None) -> list[Replica]:
         """So many more."""
         for _ in range(count):
-            folder = self.folder / f"replica-{len(self.all)}"
+            self.started += 1
+            folder = self.folder / f"replica-{self.started}"
             folder.mkdir()
             self.all.append(Replica(text or config(), folder, self.environment, self.redis))
         return self.all
@@ -254,6 +256,30 @@ def looked_up(replica: Replica, token: str) -> int:
     before = replica.figure("portcullis_token_cache_misses_total")
     assert {replica.status(token) for _ in range(20)} == {200}
     return int(replica.figure("portcullis_token_cache_misses_total") - before)
+
+
+@pytest.mark.parametrize("api", LOG_OUTS)
+def test_a_gateway_that_is_killed_right_after_its_answer_has_told_the_others(replicas, api):
+    others = list(replicas.start(2))
+    settled(others)
+    ada = Person(others[0]).register()
+    log_in, log_out = LOG_OUTS[api]
+    for _ in range(3):
+        doomed = replicas.start(1)[-1]
+        until(doomed.ready, "Redis is not there")
+        token = log_in(ada)
+        streams = streams_at(others, token)
+        assert {replica.status(token) for replica in others} == {200}
+        # What it could say by Redis is not what this is about.
+        doomed.wire.hold()
+        begun = time.monotonic()
+        assert log_out(Person(doomed, ada.name), token).is_success
+        doomed.process.kill()
+        print(f"{api}, then kill -9: the last stream ended after {ended_soon(streams, begun):.3f} s")
+        assert {replica.status(token) for replica in others} == {401}
+        doomed.process.wait()
+        doomed.wire.stop()
+        replicas.all.remove(doomed)
 
 
 @pytest.mark.parametrize("revocation", ["closed", "stale"])
