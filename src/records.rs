@@ -183,6 +183,7 @@ pub enum CodeKind {
     Magiclink,
     EmailChange,
     Reauthentication,
+    Invite,
 }
 
 impl CodeKind {
@@ -194,6 +195,7 @@ impl CodeKind {
             Self::Magiclink => "magiclink",
             Self::EmailChange => "email_change",
             Self::Reauthentication => "reauthentication",
+            Self::Invite => "invite",
         }
     }
 
@@ -205,6 +207,7 @@ impl CodeKind {
             Self::Magiclink,
             Self::EmailChange,
             Self::Reauthentication,
+            Self::Invite,
         ]
         .into_iter()
         .find(|kind| kind.word() == word)

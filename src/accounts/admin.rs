@@ -348,7 +348,7 @@ impl Accounts {
         Ok(())
     }
 
-    fn told_admin(&self, name: &'static str, user: UserId) {
+    pub(super) fn told_admin(&self, name: &'static str, user: UserId) {
         self.tell(&Told {
             name,
             result: OK,

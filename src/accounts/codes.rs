@@ -16,6 +16,7 @@ use crate::identity::vault::{Purpose, VaultError};
 use crate::records::{
     Api, Client, Code, CodeKind, Email, Object, TokenHash, UnixMillis, User, UserId,
 };
+use crate::secret::Secret;
 use crate::store::{Change, NewUser};
 
 /// A code that came back, and what it may be for.
@@ -252,31 +253,43 @@ impl Accounts {
             None => Change::Keep,
         });
         self.store.change_user(user.id, noted).await?;
-        let failed = |error: VaultError| AccountError::failed(&error);
         let leads = |to: &&str| settings.config.mail.leads_to(to);
-        let (digits, link) = (digits()?, link()?);
-        let code = Code {
-            user: user.id,
-            kind: errand.kind,
-            hash: self
-                .code_hash(user.id, errand.kind, &digits)
-                .map_err(failed)?,
-            link_hash: self.link_hash(errand.kind, &link).map_err(failed)?,
-            sent_to: to.clone(),
-            made_at: self.now(),
-        };
-        self.store.put_code(code).await?;
+        let made = self.make_code(user.id, errand.kind, &to).await?;
         let mail = Mail {
             kind: errand.kind.word(),
             to: &to.0,
             user_id: user.id.to_string(),
-            code: &digits,
-            token_hash: &link,
+            code: made.digits.expose(),
+            token_hash: made.link.expose(),
             redirect_to: errand.redirect_to.as_deref().filter(leads),
         };
         mail::deliver(hook, &mail)
             .await
             .map_err(|error| AccountError::failed(&error))
+    }
+
+    /// Makes a code for whoever reads what is sent to an address. The last of its kind is good no more.
+    pub(super) async fn make_code(
+        &self,
+        user: UserId,
+        kind: CodeKind,
+        to: &Email,
+    ) -> Result<Made, AccountError> {
+        let failed = |error: VaultError| AccountError::failed(&error);
+        let (digits, link) = (digits()?, link()?);
+        let code = Code {
+            user,
+            kind,
+            hash: self.code_hash(user, kind, &digits).map_err(failed)?,
+            link_hash: self.link_hash(kind, &link).map_err(failed)?,
+            sent_to: to.clone(),
+            made_at: self.now(),
+        };
+        self.store.put_code(code).await?;
+        Ok(Made {
+            digits: Secret::new(digits),
+            link: Secret::new(link),
+        })
     }
 
     async fn take_digits(
@@ -369,6 +382,14 @@ impl Accounts {
     }
 }
 
+/// A code that was made, in both its forms.
+pub(super) struct Made {
+    /// To be typed.
+    pub(super) digits: Secret<String>,
+    /// To be put into a link.
+    pub(super) link: Secret<String>,
+}
+
 /// Whether a user is owed a code of a kind now.
 #[derive(Clone, Copy)]
 struct Due {
@@ -384,8 +405,10 @@ impl Due {
             return None;
         }
         let (address, last) = match self.kind {
-            CodeKind::Signup if user.email_confirmed_at.is_some() => return None,
-            CodeKind::Signup => (user.email.clone(), user.confirmation_sent_at),
+            CodeKind::Signup | CodeKind::Invite if user.email_confirmed_at.is_some() => {
+                return None;
+            }
+            CodeKind::Signup | CodeKind::Invite => (user.email.clone(), user.confirmation_sent_at),
             CodeKind::Recovery | CodeKind::Magiclink => (user.email.clone(), user.recovery_sent_at),
             CodeKind::Reauthentication => (user.email.clone(), user.reauthentication_sent_at),
             CodeKind::EmailChange => {
@@ -399,7 +422,7 @@ impl Due {
 
     fn noted(&self, mut user: User) -> User {
         match self.kind {
-            CodeKind::Signup => user.confirmation_sent_at = Some(self.now),
+            CodeKind::Signup | CodeKind::Invite => user.confirmation_sent_at = Some(self.now),
             CodeKind::Recovery | CodeKind::Magiclink => user.recovery_sent_at = Some(self.now),
             CodeKind::Reauthentication => user.reauthentication_sent_at = Some(self.now),
             CodeKind::EmailChange => {
@@ -425,7 +448,7 @@ fn confirmed(user: &User, (kind, to): (CodeKind, &Email), now: UnixMillis) -> Op
             CodeKind::EmailChange => {}
             // Asked for by whoever has the mailbox, who need not be the one that signed up: a password that a
             // stranger chose for this address must not open it once its owner has confirmed it.
-            CodeKind::Recovery | CodeKind::Magiclink => user.password = None,
+            CodeKind::Recovery | CodeKind::Magiclink | CodeKind::Invite => user.password = None,
             CodeKind::Signup | CodeKind::Reauthentication => user.email_change = change,
         }
         user.updated_at = now;

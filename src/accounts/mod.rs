@@ -1,5 +1,5 @@
 //! Users, sessions and tokens: the core under the log-in APIs. `log_in.rs` is how somebody gets in, `renew.rs` how
-//! they stay, `sessions.rs`, `users.rs` and `codes.rs` what they do with what is theirs, `admin.rs` what an operator
+//! they stay, `sessions.rs`, `users.rs` and `codes.rs` what they do with what is theirs, `admin.rs` and `links.rs` what an operator
 //! does with users; `names.rs`, `passwords.rs`, `hashes.rs`, `profile.rs` and `refresh.rs` are the pure rules. What ends something writes
 //! it to the store first, then tells `state`, and only then answers. Knows no HTTP and no streams.
 
@@ -10,6 +10,7 @@ mod error;
 pub mod hashes;
 mod hashing;
 pub mod keys;
+pub mod links;
 pub mod log_in;
 mod mail;
 pub mod names;

@@ -434,6 +434,14 @@ fn redirect(text: &str) -> Result<Box<str>, Wrong> {
 }
 
 impl Mail {
+    /// Where a link leads that was to lead to `wanted`: there, or, if it may not or says nothing, to the first place
+    /// that the operator names.
+    pub fn destination<'a>(&'a self, wanted: Option<&'a str>) -> Option<&'a str> {
+        wanted
+            .filter(|wanted| self.leads_to(wanted))
+            .or(self.redirects.first().map(|start| &**start))
+    }
+
     /// Whether a link in a mail may lead there: whoever asks for a mail to somebody else names this too, and what the
     /// link carries lets in whoever it is brought to.
     pub fn leads_to(&self, address: &str) -> bool {

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -88,6 +89,10 @@ def scenario(gateway, name: str, algorithm: str = "ES256"):
         "mails.recovery",
         "mails.magic",
         "mails.reauthenticating",
+        "links.following",
+        "links.refused",
+        "links.inviting",
+        "links.generating",
         "admin.users",
         "admin.bans",
         "admin.deletion",
@@ -286,6 +291,47 @@ def test_python_resets_a_password(gateway):
     client.update_user({"password": "remembered this time"})
     signed_in(gateway, email, "remembered this time")
     refused(403, "otp_expired", Client(gateway).verify_otp, {"email": email, "token": code, "type": "recovery"})
+
+
+def follow(link: str) -> dict:
+    """What an application finds behind the `#` of the address that a link leads to."""
+    answer = httpx.get(link)
+    assert answer.status_code == 303, answer.text
+    place, _, fragment = answer.headers["location"].partition("#")
+    return {"place": place} | {name: values[0] for name, values in parse_qs(fragment).items()}
+
+
+def test_python_invites_and_makes_links(gateway):
+    admin = Client(gateway, SERVICES[0]).admin
+    email = address("invited")
+    invited = admin.invite_user_by_email(email, {"data": {"team": "red"}, "redirect_to": "https://app.example/welcome"}).user
+    assert invited.email == email and not invited.email_confirmed_at and invited.user_metadata["team"] == "red"
+    sent = mail(gateway, email)
+    assert (sent["kind"], sent["redirect_to"]) == ("invite", "https://app.example/welcome")
+    newcomer = Client(gateway)
+    answer = newcomer.verify_otp({"token_hash": sent["token_hash"], "type": "invite"})
+    assert answer.session and answer.user.id == invited.id and answer.user.email_confirmed_at
+    newcomer.update_user({"password": PASSWORD})
+    signed_in(gateway, email)
+    refused(422, "email_exists", admin.invite_user_by_email, email)
+
+    made = admin.generate_link({"type": "magiclink", "email": email, "options": {"redirect_to": "https://app.example/in"}})
+    assert made.user.id == invited.id
+    assert (made.properties.verification_type, made.properties.redirect_to) == ("magiclink", "https://app.example/in")
+    link = made.properties.action_link.replace("https://gateway.test", gateway.url)
+    found = follow(link)
+    assert (found["place"], found["type"], found["token_type"]) == ("https://app.example/in", "magiclink", "bearer")
+    client = Client(gateway)
+    client.set_session(found["access_token"], found["refresh_token"])
+    assert client.get_user().user.id == invited.id
+    again = follow(link)
+    assert (again["error"], again["error_code"]) == ("access_denied", "otp_expired") and "access_token" not in again
+    code = admin.generate_link({"type": "recovery", "email": email}).properties.email_otp
+    assert Client(gateway).verify_otp({"email": email, "token": code, "type": "recovery"}).session
+    refused(404, "user_not_found", admin.generate_link, {"type": "recovery", "email": address("nobody")})
+    refused(403, "not_admin", Client(gateway).admin.generate_link, {"type": "magiclink", "email": email})
+    refused(403, "not_admin", Client(gateway).admin.invite_user_by_email, address("nobody"))
+    refused(403, "not_admin", signed_in(gateway, email).admin.generate_link, {"type": "magiclink", "email": email})
 
 
 @pytest.mark.parametrize("key", SERVICES)

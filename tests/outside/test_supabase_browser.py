@@ -93,6 +93,33 @@ def test_two_tabs_refresh_at_once(browser, fastapi, gateway):
     two.close()
 
 
+def test_a_link_from_a_mail_leads_into_the_application(browser, fastapi, start):
+    """The browser follows it, and the client finds the session, or why there is none, in the address."""
+    home = f"http://{fastapi.address}/page"
+    gateway = start(config().replace('redirects = ["https://app.example", ', f'redirects = ["{home}", '))
+    admin = opened(browser, fastapi, gateway, SERVICES[0])
+    wanted = {"type": "magiclink", "email": address()}
+    made = said(admin, "auth.admin.generateLink(given[0])", wanted)["data"]
+    link = made["properties"]["action_link"].replace("https://gateway.test", gateway.url)
+    admin.close()
+    modules = Path(os.environ.get("OUTSIDE_NODE_MODULES", ROOT / "tests" / ".cache" / "npm" / "node_modules"))
+    for spent in (False, True):
+        page = browser.new_page()
+        page.goto(home)
+        page.evaluate("() => localStorage.clear()")
+        page.goto(link)
+        assert page.url.startswith(home + "#"), page.url
+        page.add_script_tag(path=modules / "@supabase" / "supabase-js" / "dist" / "umd" / "supabase.js")
+        page.evaluate(OPEN, [gateway.url, ANONS[0]])
+        error = said(page, "auth.initialize().then(({ error }) => ({ data: null, error }))")["error"]
+        user = said(page, "auth.getUser()")["data"]["user"]
+        if spent:
+            assert error["name"] == "AuthImplicitGrantRedirectError" and user is None, error
+        else:
+            assert error is None and user["id"] == made["user"]["id"]
+        page.close()
+
+
 def test_only_named_origins_where_they_are_named(browser, fastapi, start):
     gateway = start(config(supabase='cors_origins = ["https://elsewhere.example"]'))
     page = opened(browser, fastapi, gateway)

@@ -4,9 +4,10 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::replies::{Done, Health, Jwks, Settings, TokenReply, UserReply, UsersReply};
+use super::replies::{Done, Health, Jwks, LinkReply, Settings, TokenReply, UserReply, UsersReply};
 use super::requests::{
-    AdminUser, DeleteUser, Grant, Otp, Recover, Resend, SignUp, UserUpdate, Verify,
+    AdminUser, DeleteUser, GenerateLink, Grant, Invite, Otp, Recover, Resend, SignUp, UserUpdate,
+    Verify,
 };
 use crate::openapi::{Answer, Param, ParamPlace, Row, Takes, Who, schema};
 
@@ -25,6 +26,9 @@ pub enum Op {
     MagicLink,
     Resend,
     Verify,
+    VerifyLink,
+    Invite,
+    GenerateLink,
     Health,
     Settings,
     Jwks,
@@ -38,7 +42,7 @@ pub enum Op {
 impl Op {
     /// Whether it is asked without an API key: by links, and by whoever verifies tokens.
     pub fn is_open(self) -> bool {
-        matches!(self, Self::Verify | Self::Jwks)
+        matches!(self, Self::Verify | Self::VerifyLink | Self::Jwks)
     }
 }
 
@@ -53,6 +57,9 @@ pub struct Query {
     pub(super) filter: Option<String>,
     pub(super) sort: Option<String>,
     pub(super) redirect_to: Option<String>,
+    pub(super) r#type: Option<String>,
+    pub(super) token: Option<String>,
+    pub(super) token_hash: Option<String>,
 }
 
 /// How much a log-out ends.
@@ -152,6 +159,10 @@ pub static CALLS: &[Row<Op>] = &[
           summary: "Mail the code of a sign-up or of a change of address again" },
     Row { op: Op::Verify, method: Method::POST, path: "/verify", who: Who::Anybody, takes: Takes::Json(schema::<Verify>()), params: &[], answers: SESSION, fails: &[400, 403, 422, 429],
           summary: "A session for a mailed code" },
+    Row { op: Op::VerifyLink, method: Method::GET, path: "/verify", who: Who::Anybody, takes: Takes::Nothing, params: &[query("token_hash", "What stood in the mail; `token` is another name of it", schema::<String>()), query("type", "For what it was made", schema::<String>()), query("redirect_to", "Where to go from here: an address below one of accounts.mail.redirects, else the first of them", schema::<String>())], answers: &[Answer { status: 303, what: "To the application, with a session or an error behind the #", body: None }], fails: &[400],
+          summary: "What a link in a mail leads to" },
+    Row { op: Op::Invite, method: Method::POST, path: "/invite", who: Who::Holder, takes: Takes::Json(schema::<Invite>()), params: &[API_KEY, REDIRECT], answers: USER, fails: &[400, 401, 403, 422],
+          summary: "Make a user, and mail it a code with which it confirms its address and is in" },
     Row { op: Op::Health, method: Method::GET, path: "/health", who: Who::Anybody, takes: Takes::Nothing, params: &[API_KEY], answers: &[Answer { status: 200, what: "It is alive", body: Some(schema::<Health>()) }], fails: &[401],
           summary: "What this is" },
     Row { op: Op::Settings, method: Method::GET, path: "/settings", who: Who::Anybody, takes: Takes::Nothing, params: &[API_KEY], answers: &[Answer { status: 200, what: "What is switched on", body: Some(schema::<Settings>()) }], fails: &[401],
@@ -162,6 +173,8 @@ pub static CALLS: &[Row<Op>] = &[
           summary: "Users, the newest first" },
     Row { op: Op::CreateUser, method: Method::POST, path: "/admin/users", who: Who::Holder, takes: Takes::Json(schema::<AdminUser>()), params: &[API_KEY], answers: USER, fails: &[400, 401, 403, 422],
           summary: "Make a user" },
+    Row { op: Op::GenerateLink, method: Method::POST, path: "/admin/generate_link", who: Who::Holder, takes: Takes::Json(schema::<GenerateLink>()), params: &[API_KEY, REDIRECT], answers: &[Answer { status: 200, what: "The user, the link and the code", body: Some(schema::<LinkReply>()) }], fails: &[400, 401, 403, 404, 422],
+          summary: "What would be mailed, for an operator who sends it" },
     Row { op: Op::GetUser, method: Method::GET, path: "/admin/users/{id}", who: Who::Holder, takes: Takes::Nothing, params: &[API_KEY, ID], answers: USER, fails: &[401, 403, 404],
           summary: "A user" },
     Row { op: Op::ChangeUser, method: Method::PUT, path: "/admin/users/{id}", who: Who::Holder, takes: Takes::Json(schema::<AdminUser>()), params: &[API_KEY, ID], answers: USER, fails: &[400, 401, 403, 404, 422],

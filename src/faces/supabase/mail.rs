@@ -102,7 +102,7 @@ impl Supabase {
     }
 
     /// Whether there is anything that mails.
-    fn mails(&self) -> Result<(), Failure> {
+    pub(super) fn mails(&self) -> Result<(), Failure> {
         self.accounts
             .mails()
             .then_some(())
@@ -111,14 +111,13 @@ impl Supabase {
 }
 
 /// What a code of this type may have been made for: an application does not know whether a sign-in made a user.
-fn kinds(word: &str) -> Option<Vec<CodeKind>> {
+pub(super) fn kinds(word: &str) -> Option<Vec<CodeKind>> {
     Some(match word {
         "email" | "magiclink" => vec![CodeKind::Magiclink, CodeKind::Signup],
         "signup" => vec![CodeKind::Signup, CodeKind::Magiclink],
         "recovery" => vec![CodeKind::Recovery],
         "email_change" => vec![CodeKind::EmailChange],
-        // Nobody is invited here.
-        "invite" => Vec::new(),
+        "invite" => vec![CodeKind::Invite],
         _ => return None,
     })
 }
@@ -133,4 +132,4 @@ const NOT_AN_ADDRESS: Failure = Failure::new(
     "validation_failed",
     "Unable to validate email address: invalid format",
 );
-const NO_EMAIL: Failure = Failure::invalid("An email address is required");
+pub(super) const NO_EMAIL: Failure = Failure::invalid("An email address is required");

@@ -1,12 +1,13 @@
 //! The Supabase API: enough of Supabase Auth for its unmodified clients. What makes or breaks them is noted where it is
 //! done. `calls.rs` is the table; `requests.rs`, `replies.rs` and `refusals.rs` are the dialect; `keys.rs` and `cors.rs` stand
-//! before every call; `sign.rs`, `user.rs`, `mail.rs` and `admin.rs` are the functions.
+//! before every call; `sign.rs`, `user.rs`, `mail.rs`, `links.rs` and `admin.rs` are the functions.
 
 mod admin;
 pub mod calls;
 mod caller;
 pub mod cors;
 pub mod keys;
+mod links;
 mod mail;
 pub mod refusals;
 pub mod replies;
@@ -186,6 +187,9 @@ impl Supabase {
             Op::SignUp => self.sign_up(asked).await,
             Op::Token => self.token(asked).await,
             Op::Verify => self.verify(asked).await,
+            Op::VerifyLink => self.verify_link(asked).await,
+            Op::Invite => self.invite(asked).await,
+            Op::GenerateLink => self.generate_link(asked).await,
             Op::User => self.user(asked).await,
             Op::UpdateUser => self.update_user(asked).await,
             Op::LogOut => self.log_out(asked).await,

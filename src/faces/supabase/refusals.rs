@@ -48,7 +48,7 @@ pub enum Place {
     Refresh,
     /// A call with a user's token.
     User,
-    /// `/verify`.
+    /// `/verify`, in either way.
     Verify,
     /// A call with a service key.
     Admin,

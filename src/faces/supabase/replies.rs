@@ -88,13 +88,13 @@ pub struct IdentityData {
 /// A session: what every sign-in and refresh answers.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct TokenReply {
-    access_token: String,
-    token_type: &'static str,
+    pub(super) access_token: String,
+    pub(super) token_type: &'static str,
     /// Whole seconds.
-    expires_in: u64,
+    pub(super) expires_in: u64,
     /// Unix seconds: the token's `exp`.
-    expires_at: u64,
-    refresh_token: String,
+    pub(super) expires_at: u64,
+    pub(super) refresh_token: String,
     user: UserReply,
     #[serde(skip_serializing_if = "Option::is_none")]
     weak_password: Option<WeakPassword>,
@@ -105,6 +105,18 @@ pub struct TokenReply {
 pub struct WeakPassword {
     message: &'static str,
     reasons: Vec<&'static str>,
+}
+
+/// A user, and what lets it in: the operator sends it.
+#[derive(Serialize, JsonSchema)]
+pub struct LinkReply {
+    #[serde(flatten)]
+    pub(super) user: UserReply,
+    pub(super) action_link: String,
+    pub(super) email_otp: String,
+    pub(super) hashed_token: String,
+    pub(super) redirect_to: String,
+    pub(super) verification_type: &'static str,
 }
 
 /// A page of users.

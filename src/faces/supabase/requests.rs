@@ -83,6 +83,31 @@ pub struct Verify {
     pub(super) token_hash: Option<String>,
 }
 
+/// `/invite`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct Invite {
+    pub(super) email: Option<String>,
+    /// The user's metadata.
+    pub(super) data: Option<Object>,
+}
+
+/// `/admin/generate_link`.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct GenerateLink {
+    /// `signup`, `invite`, `magiclink`, `recovery` or `email_change_new`.
+    pub(super) r#type: Option<String>,
+    pub(super) email: Option<String>,
+    /// Of a sign-up.
+    #[schemars(with = "Option<String>")]
+    pub(super) password: Option<Secret<String>>,
+    /// Of a change of address.
+    pub(super) new_email: Option<String>,
+    /// The user's metadata.
+    pub(super) data: Option<Object>,
+    /// The query's counts before it.
+    pub(super) redirect_to: Option<String>,
+}
+
 /// `POST /admin/users` and `PUT /admin/users/{id}`.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub struct AdminUser {

@@ -171,7 +171,7 @@ async fn what_is_not_there_is_json_too() {
     for line in [
         "GET /nothing",
         "GET /",
-        "POST /invite",
+        "POST /sso",
         "GET /admin/users/a/factors",
         "GET /user/",
     ] {

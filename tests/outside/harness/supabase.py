@@ -53,6 +53,7 @@ refreshes_per_address = 0
 [accounts.mail]
 hook = "file"
 file = "mails.jsonl"
+redirects = ["https://app.example", "myapp://in"]
 
 [api.supabase]
 mount = "/auth/v1"
