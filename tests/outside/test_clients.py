@@ -73,6 +73,29 @@ def test_python_refreshes_once_for_all_that_fail_together(demo):
     assert asked.count("/auth/refresh") == 1, asked
 
 
+def test_swift_can_be_read(demo):
+    """There is no Swift here to run: the client has no error of syntax, and asks for calls that there are.
+
+    Whether its types fit, and what it does, this does not show.
+    """
+    import tree_sitter_swift
+    from tree_sitter import Language, Parser
+
+    tree = Parser(Language(tree_sitter_swift.language())).parse((CLIENTS / "swift" / "Portcullis.swift").read_bytes())
+    nodes = [tree.root_node]
+    for node in nodes:
+        nodes.extend(node.children)
+    wrong = [(node.type, node.start_point) for node in nodes if node.is_error or node.is_missing]
+    assert not wrong and not tree.root_node.has_error, wrong
+    declared = [node.child_by_field_name("name") for node in nodes if node.type == "function_declaration"]
+    assert {"register", "logIn", "logOut", "stream", "socket"} <= {node.text.decode() for node in declared if node}
+    literals = [node.text.decode() for node in nodes if node.type == "line_str_text"]
+    paths = {text for text in literals if text.startswith("auth/")}
+    assert paths == {"auth/register", "auth/login", "auth/refresh", "auth/logout"}
+    for path in paths:
+        assert httpx.post(f"{demo.url}/{path}").status_code in (400, 401, 415), path
+
+
 @pytest.fixture(scope="module")
 def kotlin(tmp_path_factory) -> list[str]:
     """The Kotlin client and its driver, compiled with Debian's packages."""
