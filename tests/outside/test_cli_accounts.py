@@ -5,10 +5,12 @@ import os
 import pty
 import subprocess
 import termios
+import threading
 import time
 from pathlib import Path
 
 import httpx
+import jwt
 import pytest
 from harness.gateway import BINARY, START
 from harness.postgres import database
@@ -71,7 +73,11 @@ class House:
     def __init__(self, folder: Path, store: str = "", accounts: str = ""):
         self.folder = folder
         self.text = CONFIG.replace("{store}", store and f'[store]\nurl = "{store}"').replace("{accounts}", accounts)
-        (folder / "portcullis.toml").write_text(self.text, encoding="utf-8")
+        self.configure()
+
+    def configure(self):
+        """Writes its config."""
+        (self.folder / "portcullis.toml").write_text(self.text, encoding="utf-8")
 
     def run(self, *arguments: str, typed: str = "", code: int = 0) -> subprocess.CompletedProcess:
         """A command; what it prints goes nowhere else."""
@@ -266,6 +272,53 @@ def test_keys_are_rotated_without_a_refused_request(house, start):
     assert me(gateway, pair) == 200
     assert me(gateway, log_in(gateway, "ada").json()) == 200
     assert "signs" in house.run("keys", "list").stdout
+
+
+def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path, start):
+    """Log-ins, refreshes and proxied calls go on while keys follow one another; a verifier knows every key before it signs."""
+    house = House(tmp_path)
+    house.text = house.text.replace('key_notice = "0s"', 'key_notice = "3s"')
+    house.text += "\n[limits]\nenabled = false\n\n[accounts.attempts]\nper_address = 0\nrefreshes_per_address = 0\n"
+    house.configure()
+    for number in range(4):
+        house.add(f"user{number}")
+    gateway = open_gateway(start, house)
+    over, kids, wrong = threading.Event(), set(), []
+
+    def use(name: str):
+        known: set[str] = set()
+        oldest = log_in(gateway, name).json()
+        try:
+            with httpx.Client(base_url=gateway.url, timeout=20) as client:
+                pair = oldest
+                while not over.is_set():
+                    keys = client.get("/.well-known/jwks.json").json()["keys"]
+                    pair = client.post("/auth/refresh", json={"refresh_token": pair["refresh_token"]}).raise_for_status().json()
+                    # Whoever fetched the keys a moment before the token was signed has the one that signed it.
+                    known = {key["kid"] for key in keys}
+                    kid = jwt.get_unverified_header(pair["access_token"])["kid"]
+                    assert kid in known, f"{kid} signed before it was published"
+                    kids.add(kid)
+                    for held in (pair, oldest):
+                        client.get("/auth/me", headers=bearer(held)).raise_for_status()
+                    body = {"username": name, "password": PASSWORD}
+                    client.post("/auth/login", json=body).raise_for_status()
+        except Exception as problem:
+            wrong.append(f"{type(problem).__name__}: {problem}")
+
+    threads = [threading.Thread(target=use, args=(f"user{number}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for turn in range(1, 4):
+            made = house.ask("keys", "rotate")["kid"]
+            soon(lambda: made in kids or wrong, f"the key of turn {turn} signs nothing")  # noqa: B023
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong, wrong
+    assert len(kids) == 4
 
 
 BCRYPT = "$2b$04$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui"
