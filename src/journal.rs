@@ -380,3 +380,25 @@ impl HttpBody for Told {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::metrics::Metrics;
+    use crate::wire::vitals::Ward;
+
+    #[test]
+    fn a_tunnel_lets_go_of_its_connection() {
+        let bed = Ward::open().admit();
+        let book = Rc::new(Book {
+            cells: Metrics::new(1).worker(0),
+            sink: Sink::silent(),
+        });
+        let others = Rc::strong_count(&bed.vitals);
+        let busy = bed.vitals.begin();
+        let mut journal = Journal::begin(book, busy, &Method::GET, Version::HTTP_11);
+        assert_eq!(Rc::strong_count(&bed.vitals), others + 1);
+        journal.leave_connection();
+        assert_eq!(Rc::strong_count(&bed.vitals), others);
+    }
+}
