@@ -170,6 +170,9 @@ fn guard(asked: &Asked<'_>) -> String {
         Some(Ok(Named::Names(names))) => {
             let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
             let names = names.join(", ");
+            if asked.is_public() {
+                return format!("{kind} {names}: everybody's");
+            }
             format!("{kind} {names}: {terms}; whose it is, the store says when it is asked")
         }
     }

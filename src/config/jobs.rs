@@ -118,6 +118,8 @@ pub struct Guard {
     /// Cut from the front of a name, where it is there.
     pub strip: Box<str>,
     pub except_roles: Vec<Box<str>>,
+    /// Names that are everybody's.
+    pub public: Vec<Box<str>>,
 }
 
 /// Where a guarded request names what it wants; several places make one name together.
@@ -438,6 +440,7 @@ fn guard(table: &mut Table<'_>, around: &Around<'_>) -> Option<Guard> {
         except_roles: table
             .texts("except_roles", units::filled)
             .unwrap_or_default(),
+        public: table.texts("public", units::filled).unwrap_or_default(),
     };
     place.map(|_| guard)
 }

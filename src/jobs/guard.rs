@@ -42,13 +42,15 @@ impl Guarded<'_> {
         if identity.is_some_and(|identity| is_excepted(guard, identity)) {
             return Ok(());
         }
-        let keeper = self.keeper.ok_or(Refusal::StoreUnavailable)?;
         let owner = identity.map(|identity| owner::of(identity));
         for name in &names {
-            let name = name.strip_prefix(&*guard.strip).unwrap_or(name);
+            let name = stripped(guard, name);
+            if is_public(guard, name) {
+                continue;
+            }
             let asker = Asker {
                 guard,
-                keeper,
+                keeper: self.keeper.ok_or(Refusal::StoreUnavailable)?,
                 owner: owner.as_ref(),
                 timeout: self.timeout,
             };
@@ -93,18 +95,36 @@ impl<'g> Asked<'g> {
             }
             // A guest owns nothing.
             Some(Ok(Named::Names(_)))
-                if permit.identity().is_none() && self.guard.unknown != Unknown::Allow =>
+                if permit.identity().is_none()
+                    && self.guard.unknown != Unknown::Allow
+                    && !self.is_public() =>
             {
                 Err(Refusal::NotOwner)
             }
             Some(Ok(_)) => Ok(()),
         }
     }
+
+    /// Whether all that is named there is everybody's.
+    pub fn is_public(&self) -> bool {
+        let public = |name: &str| is_public(self.guard, stripped(self.guard, name));
+        matches!(&self.named, Some(Ok(Named::Names(names))) if names.iter().all(|name| public(name)))
+    }
 }
 
 fn is_excepted(guard: &Guard, identity: &Identity) -> bool {
     let roles = &guard.except_roles;
     roles.iter().any(|role| identity.roles.contains(role))
+}
+
+/// A name without what is cut from its front.
+fn stripped<'n>(guard: &Guard, name: &'n str) -> &'n str {
+    name.strip_prefix(&*guard.strip).unwrap_or(name)
+}
+
+/// Whether everybody may name this.
+fn is_public(guard: &Guard, name: &str) -> bool {
+    guard.public.iter().any(|public| **public == *name)
 }
 
 /// Somebody who asks for one thing. A guest owns nothing.

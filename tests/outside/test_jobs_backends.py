@@ -113,7 +113,19 @@ def test_comfyui_users_see_their_own_work_alone(studio, comfyui):
         hidden(bob.get("/view", **trick))
         if trick["filename"] == image["filename"]:
             hidden(ada.get("/view", **trick))
-    for path in ("/history", "/queue", "/api/history", "/view/../history", "/system_stats"):
+    for path in (
+        "/history",
+        "/queue",
+        "/interrupt",
+        "/object_info",
+        f"/api/history/{hers}",
+        f"/api/view?filename={image['filename']}",
+        "/api/object_info/LoadImage",
+        f"/api/ws?clientId={ada.client}",
+        "/upload/image",
+        "/view/../history",
+        "/system_stats",
+    ):
         assert bob.get(path).status_code == 404, path
     assert comfyui.app.seen[before:] == [], "the service was asked"
     for artist in (ada, bob):
@@ -125,13 +137,38 @@ def test_comfyui_sockets_are_their_owners(studio):
     with pytest.raises(InvalidStatus) as refused:
         connect(studio.ws(f"/ws?clientId={ada.client}"), additional_headers=token("bob")).__enter__()
     assert refused.value.response.status_code == 404
-    workflow = {"6": {"inputs": {"text": "x"}}}
+    workflow = {"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "x"}}}
     bob = Artist(studio, "bob")
     hidden(bob.post({"prompt": workflow, "client_id": ada.client}))
     prompt = ada.queue("a castle")["prompt_id"]
     hidden(bob.post({"prompt": workflow, "client_id": bob.client, "prompt_id": prompt}))
     hidden(bob.post({"prompt": workflow}))
     assert json.loads(ada.tab().recv())["data"]["sid"] == ada.client
+    for artist in (ada, bob):
+        artist.open.close()
+
+
+def test_comfyui_workflows_read_nobody_s_files(studio, comfyui):
+    """A workflow may name any file to the nodes that load them: they are not let in."""
+    ada, bob = Artist(studio, "ada"), Artist(studio, "bob")
+    image = ada.wait(ada.queue("a castle")["prompt_id"])
+    say = {"class_type": "CLIPTextEncode", "inputs": {"text": "x"}}
+    for load in (
+        {"class_type": "LoadImage", "inputs": {"image": f"{image['filename']} [output]"}},
+        {"class_type": "loadimage", "inputs": {}},
+        {"class_type": "LoadImage ", "inputs": {}},
+        {"class_type": ["LoadImage"], "inputs": {}},
+        {"class_type": "CLIPTextEncode", "Class_Type": "LoadImage", "inputs": {"text": "x"}},
+    ):
+        before = len(comfyui.app.seen)
+        answer = bob.post({"prompt": {"6": say, "7": load}, "client_id": bob.client})
+        assert answer.status_code in (400, 404), answer.text
+        assert comfyui.app.seen[before:] == [], "the service was asked"
+    double = '{"prompt":{"7":{"class_type":"SaveImage","class_type":"LoadImage","inputs":{}}},"client_id":"%s"}' % bob.client
+    headers = bob.headers | {"content-type": "application/json"}
+    assert httpx.post(f"{studio.url}/prompt", content=double, headers=headers).status_code == 400
+    hidden(bob.get("/object_info/LoadImage"))
+    assert bob.get("/object_info/SaveImage").json()["SaveImage"]
     for artist in (ada, bob):
         artist.open.close()
 

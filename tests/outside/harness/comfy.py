@@ -47,6 +47,10 @@ def build() -> FastAPI:
     async def history(prompt: str):
         return {prompt: app.history[prompt]} if prompt in app.history else {}
 
+    @app.get("/object_info/{node}")
+    async def describe(node: str):
+        return {node: {"input": {}, "name": node}}
+
     @app.get("/view")
     async def view(filename: str, subfolder: str = "", type: str = "output"):
         picture = app.pictures.get((type, subfolder, filename))
