@@ -4,6 +4,7 @@ import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 from harness import accounts
-from harness.accounts import PASSWORD, Person
+from harness.accounts import PASSWORD, Person, at_once
 
 STATEMENT = 2.0
 """Seconds that the store has for a call, in these tests."""
@@ -95,6 +96,99 @@ def test_a_full_disk(start, small, tmp_path):
     becomes(gateway, True)
     eve.register()
     assert ada.passes(eve.token()) and ada.passes(ada.token()) and ada.passes(token)
+
+
+@contextlib.contextmanager
+def immutable(files: list[Path]):
+    """Files that nobody may write, those who have them open included: permission bits say nothing to root, this does.
+
+    The memory that connections share (`-shm`) is left out: the kernel kills whoever writes to a mapped file that is so.
+    """
+    done = subprocess.run(["chattr", "+i", *files], capture_output=True)
+    try:
+        if done.returncode != 0:
+            pytest.skip(f"files cannot be made immutable here: {done.stderr.decode().strip()}")
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", *files], capture_output=True)
+
+
+def binds(folder: Path) -> bool:
+    """Whether an immutable file refuses a descriptor that was open before. Some file systems look only at the opening."""
+    probe = folder / "probe"
+    with probe.open("wb", buffering=0) as file, immutable([probe]):
+        try:
+            file.write(b"x")
+        except OSError:
+            return True
+    return False
+
+
+def test_a_database_file_that_may_only_be_read(start, tmp_path):
+    if not binds(tmp_path):
+        pytest.skip("no file can be made read-only here while it is open")
+    gateway = start_at(start, f"sqlite:{tmp_path}/users.db", tmp_path)
+    ada = Person(gateway).register()
+    token, spare = ada.token(), ada.token()
+    opaque = ada.session()
+    eve = Person(gateway)
+    body = {"username": eve.name, "email": eve.email, "password": PASSWORD}
+    with immutable([tmp_path / "users.db", tmp_path / "users.db-wal"]):
+        becomes(gateway, False)
+        refused_in_time(eve, "POST", "/api/auth/register", json=body)
+        refused_in_time(ada, "POST", "/auth/login", json={"username": ada.name, "password": PASSWORD})
+        refused_in_time(ada, "POST", "/auth/logout", spare)
+        # What can be read goes on, also by connections that are made only now, and a log-out that was refused has ended
+        # nothing.
+        assert ada.passes(token) and ada.passes(opaque) and ada.passes(spare)
+        reads = at_once(24, lambda: ada.call("GET", "/auth/me", token).status_code)
+        assert set(reads) == {200}
+    becomes(gateway, True)
+    eve.register()
+    ada.done("POST", "/auth/logout", spare)
+    assert not ada.passes(spare)
+    assert all(ada.passes(it) for it in (eve.token(), ada.token(), token, opaque))
+
+
+def test_connections_that_were_opened_to_read_write_again(start, tmp_path):
+    """SQLite opens what it may not write for reading, and says so only to each write: such a connection must not stay."""
+    if not binds(tmp_path):
+        pytest.skip("no file can be made read-only here while it is open")
+    gateway = start_at(start, f"sqlite:{tmp_path}/users.db", tmp_path)
+    ada = Person(gateway).register()
+    token, file, away = ada.token(), tmp_path / "users.db", tmp_path / "away.db"
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        # Another process keeps the log and the shared memory there.
+        other.execute("SELECT count(*) FROM users").fetchone()
+        file.rename(away)
+        refused_in_time(ada, "GET", "/auth/me", token)
+        gateway.signal(signal.SIGSTOP)
+        away.rename(file)
+        with immutable([tmp_path / "users.db", tmp_path / "users.db-wal"]):
+            gateway.signal(signal.SIGCONT)
+            reads = at_once(24, lambda: ada.call("GET", "/auth/me", token).status_code)
+            assert set(reads) == {200}
+            refused_in_time(ada, "POST", "/auth/login", json={"username": ada.name, "password": PASSWORD})
+        becomes(gateway, True)
+        assert ada.passes(ada.token())
+
+
+def test_a_disk_that_is_mounted_read_only(start, small, tmp_path):
+    """A machine that comes up with its disk read-only: the gateway says so and does not begin, and loses nothing."""
+    before = start_at(start, f"sqlite:{small}/users.db", tmp_path)
+    ada = Person(before).register()
+    token = ada.token()
+    before.stop()
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    try:
+        with pytest.raises(AssertionError, match="did not start") as refused:
+            start_at(start, f"sqlite:{small}/users.db", tmp_path)
+        assert "the store cannot be opened: attempt to write a readonly database" in str(refused.value)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", small], check=True)
+    after = start_at(start, f"sqlite:{small}/users.db", tmp_path)
+    ada.gateway = after
+    assert ada.passes(token) and ada.passes(ada.token())
 
 
 class Postgres:

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::StoreError;
 
@@ -70,7 +70,21 @@ impl File {
         ) {
             *open = None;
         }
+        drop(open);
+        if result.as_ref().is_err_and(is_read_only) {
+            self.close_all();
+        }
         result
+    }
+
+    /// Closes every connection. One that is opened while the disk may only be read is for reading, and so is the memory
+    /// that it shares with those that are opened later: as long as any of them is left, none can write again.
+    fn close_all(&self) {
+        // Held to the end: one that was opened between two that are closed would hand it on.
+        let _alone = lock(&self.reopening);
+        for place in &self.places {
+            *lock(place) = None;
+        }
     }
 
     fn is_still(&self, open: &Open) -> bool {
@@ -129,6 +143,22 @@ impl File {
 
 fn unavailable(error: io::Error) -> StoreError {
     StoreError::Unavailable(error.into())
+}
+
+/// What a call is told whose connection was opened for reading, because the file could not be opened for writing.
+pub(super) fn may_only_read() -> StoreError {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+    rusqlite::Error::SqliteFailure(code, Some("the database file may only be read".to_owned()))
+        .into()
+}
+
+/// Whether a call failed because what it has may not be written.
+fn is_read_only(error: &StoreError) -> bool {
+    let StoreError::Unavailable(cause) = error else {
+        return false;
+    };
+    let cause = cause.downcast_ref::<rusqlite::Error>();
+    cause.and_then(rusqlite::Error::sqlite_error_code) == Some(ErrorCode::ReadOnly)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

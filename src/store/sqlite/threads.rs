@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, MAIN_DB};
 use tokio::sync::oneshot;
 
 use super::StoreError;
-use super::file::File;
+use super::file::{File, may_only_read};
 
 /// Threads with a queue before them. Dropped, they finish what is in it.
 pub(super) struct Threads {
@@ -187,6 +187,11 @@ fn write(file: &File, place: usize, group: Vec<Box<dyn Work>>) {
     let mut ran = Vec::new();
     while waiting.len() > 0 {
         let result = file.with(place, |connection| {
+            // Here BEGIN IMMEDIATE would begin a transaction that reads: each call would fail by itself, and the
+            // connection be kept for as long as the process lives.
+            if connection.is_readonly(MAIN_DB)? {
+                return Err(may_only_read());
+            }
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let result = together(connection, &mut waiting, &mut ran);
             if result.is_err() && !connection.is_autocommit() {
