@@ -227,6 +227,22 @@ SCRIPTS: dict[str, list[bytes | str]] = {
     "a close without a mask": [close(1000, masked=False)],
     # 9, 10: size and shape of writes
     "text of 70000 chopped by 997": chopped(frame(TEXT, b"*" * 70_000), 997) + [END],
+    **{
+        f"binary of 20000 chopped by {size}": chopped(frame(BINARY, b"\xfe" * 20_000), size) + [END]
+        for size in (64, 128, 1024)
+    },
+    "fragments of 64 chopped by 64": [
+        piece
+        for at in range(0, 6400, 64)
+        for piece in chopped(frame(CONTINUATION if at else TEXT, b"*" * 64, fin=at == 6336), 64)
+    ]
+    + [END],
+    "a fragmented ping between fragments": [
+        frame(TEXT, b"one ", fin=False),
+        frame(PING, b"a", fin=False),
+        frame(CONTINUATION, b"two"),
+        END,
+    ],
     "a message byte by byte": [bytes([byte]) for byte in frame(TEXT, b"byte by byte" * 12)] + [END],
     "a hundred messages at once": [b"".join(frame(TEXT, b"%d" % at) for at in range(100)), END],
     "a hundred messages one by one": [frame(TEXT, b"%d" % at) for at in range(100)] + [END],
@@ -255,11 +271,33 @@ COMPRESSED: dict[str, list[bytes | str]] = {
 }
 
 
+EAGER: dict[str, list[bytes | str]] = {
+    "in a fragment, with more to come": [
+        frame(TEXT, UTF8, fin=False),
+        frame(CONTINUATION, b"\xf4\x90", fin=False),
+    ],
+    "at the seam of two fragments": [frame(TEXT, b"\xf4", fin=False), frame(CONTINUATION, b"\x90", fin=False)],
+    "in the middle of a frame": [frame(TEXT, UTF8 + b"\xf4\x90\x80\x80" + UTF8)[: 6 + len(UTF8) + 4]],
+}
+
+OFFERS = [
+    "permessage-deflate",
+    "permessage-deflate; client_max_window_bits",
+    "permessage-deflate; server_max_window_bits=9",
+    "permessage-deflate; client_max_window_bits=15; server_max_window_bits=15",
+    "permessage-deflate; server_no_context_takeover",
+    "permessage-deflate; client_no_context_takeover; server_max_window_bits=9, permessage-deflate",
+    "permessage-deflate; server_max_window_bits=99, permessage-deflate",
+    "permessage-deflate; nonsense=1",
+    "x-webkit-deflate-frame",
+]
+
+
 class Session(Socket):
     """Plays a script, and keeps every frame that comes back."""
 
-    def play(self, script: list[bytes | str]) -> list[Frame]:
-        """All frames to the end of the connection."""
+    def play(self, script: list[bytes | str | int]) -> list[Frame]:
+        """All frames to the end of the connection. A number waits until so many frames of data are back."""
         self.back: list[Frame] = []
         self.closing = False
         # A client that does not read while it writes stops an echo with its own messages.
@@ -267,6 +305,10 @@ class Session(Socket):
         writer = threading.Thread(target=self.write)
         writer.start()
         for step in script:
+            if isinstance(step, int):
+                while sum(one.opcode < CLOSE for one in self.back) < step and self.next():
+                    pass
+                continue
             if step in (FENCE, END):
                 self.fence()
             else:
@@ -311,7 +353,7 @@ class Session(Socket):
         return True
 
 
-def outcome(address: tuple[str, int], target: str, script: list[bytes | str], *headers: str):
+def outcome(address: tuple[str, int], target: str, script: list[bytes | str | int], *headers: str):
     """What comes back of a script: extensions, messages and control frames, each in their order."""
     with Session(address) as session:
         reply = session.shake(target, *headers)
@@ -323,7 +365,7 @@ def outcome(address: tuple[str, int], target: str, script: list[bytes | str], *h
     return reply.get("sec-websocket-extensions"), data, control
 
 
-def both(gateway, servers, server: str, script: list[bytes | str], *headers: str):
+def both(gateway, servers, server: str, script: list[bytes | str | int], *headers: str):
     """The outcomes directly and through the gateway."""
     host, port = servers[server].split(":")
     direct = outcome((host, int(port)), f"/{server}/x", script, *headers)
@@ -343,6 +385,38 @@ def test_the_outcome_is_the_servers_own(gateway, servers, server, name):
 def test_compression_is_the_servers_own(gateway, servers, server, name):
     direct, through = both(gateway, servers, server, COMPRESSED[name], DEFLATE)
     assert direct[0] and "permessage-deflate" in direct[0]
+    assert through == direct
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_bad_text_fails_before_its_message_ends(gateway, servers, name):
+    # Of the two servers only wsproto looks at text as it comes. The script neither ends its message nor hangs up:
+    # that there is an outcome at all says that what stood before the end was passed on and judged.
+    direct, through = both(gateway, servers, "wsproto", EAGER[name])
+    assert through == direct
+
+
+@pytest.mark.parametrize("server", ["websockets", "wsproto"])
+@pytest.mark.parametrize("offer", OFFERS)
+def test_an_offer_is_the_servers_to_take(gateway, servers, server, offer):
+    # No fence: its echo may be compressed with the server's context.
+    script = [*(frame(TEXT, b"plain %d" % at) for at in range(20)), 20, close(1000)]
+    direct, through = both(gateway, servers, server, script, f"Sec-WebSocket-Extensions: {offer}")
+    assert len(direct[1]) == 20
+    assert through == direct
+
+
+@pytest.mark.parametrize("server", ["websockets", "wsproto"])
+def test_a_compressors_context_lives_through_the_gateway(gateway, servers, server):
+    packer = zlib.compressobj(wbits=-15)
+    script = [
+        frame(TEXT, (packer.compress(UTF8 * at) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4], reserved=4)
+        for at in range(1, 100)
+    ]
+    script += [99, close(1000)]
+    direct, through = both(gateway, servers, server, script, "Sec-WebSocket-Extensions: permessage-deflate")
+    assert "permessage-deflate" in direct[0]
+    assert len(direct[1]) == 99
     assert through == direct
 
 
