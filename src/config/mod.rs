@@ -75,11 +75,18 @@ pub use upstream::{
 /// certificate files that it names.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     let text = std::fs::read_to_string(path).map_err(|error| {
+        let (what, mend) = match error.kind() {
+            std::io::ErrorKind::InvalidData => ("is not UTF-8".to_owned(), "save it as UTF-8"),
+            _ => (
+                format!("cannot be read: {error}"),
+                "give the file with --config FILE",
+            ),
+        };
         Problems(vec![Problem {
             file: path.into(),
             line: 0,
-            what: format!("cannot be read: {error}"),
-            mend: "give the file with --config FILE".to_owned(),
+            what,
+            mend: mend.to_owned(),
         }])
     })?;
     parse(&text, path, &|name| std::env::var(name).ok())

@@ -101,7 +101,7 @@ impl<'c> Table<'c> {
     fn wrong_type(&self, node: &Node, key: &str, wanted: &str) {
         if !matches!(node.value, Value::Broken) {
             let what = format!("`{key}` must be {wanted}, not {}", node.value.kind());
-            self.note(node.line, &what, "");
+            self.note(node.line, &what, of_type(key, wanted));
         }
     }
 
@@ -441,5 +441,19 @@ pub(super) fn suggest(word: &str, known: &[&str]) -> String {
             format!("did you mean `{known}`?")
         }
         _ => format!("known here: {}", known.join(", ")),
+    }
+}
+
+/// How a value of the type that `wanted` names is written. Strings and tables may be a list's items, so that
+/// `key` does not stand before them.
+fn of_type(key: &str, wanted: &str) -> String {
+    match wanted {
+        "a string" => "write it in quotes: \"…\"".to_owned(),
+        "a list of strings" => format!("write it in brackets: {key} = [\"…\"]"),
+        "an integer" => format!("write a whole number without quotes: {key} = 10"),
+        "true or false" => format!("write it without quotes: {key} = true"),
+        "a table" => "write it in braces: { … }".to_owned(),
+        "a list of tables" => format!("write it in brackets: {key} = [{{ … }}]"),
+        _ => String::new(),
     }
 }

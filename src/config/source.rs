@@ -117,12 +117,16 @@ impl Reader<'_> {
             DeValue::Integer(integer) => {
                 match i64::from_str_radix(integer.as_str(), integer.radix()) {
                     Ok(integer) => Value::Integer(integer),
-                    Err(_) => self.broken(line, "an integer is too large"),
+                    Err(_) => self.broken(
+                        line,
+                        "an integer is too large",
+                        "write at most 9223372036854775807",
+                    ),
                 }
             }
             DeValue::Float(float) => match float.as_str().parse() {
                 Ok(float) => Value::Float(float),
-                Err(_) => self.broken(line, "a number cannot be read"),
+                Err(_) => self.broken(line, "a number cannot be read", ""),
             },
             DeValue::Boolean(flag) => Value::Flag(flag),
             DeValue::Datetime(_) => Value::Date,
@@ -135,8 +139,8 @@ impl Reader<'_> {
         }
     }
 
-    fn broken(&self, line: usize, what: &str) -> Value {
-        self.report.problem(line, what, "");
+    fn broken(&self, line: usize, what: &str, mend: &str) -> Value {
+        self.report.problem(line, what, mend);
         Value::Broken
     }
 

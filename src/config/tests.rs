@@ -66,6 +66,22 @@ fn each_mistake_is_named_with_its_line_and_its_mend() {
 }
 
 #[test]
+fn a_file_of_other_bytes_than_utf8_is_told_from_one_that_cannot_be_read() {
+    let folder = std::env::temp_dir().join(format!("portcullis-config-{}", uuid::Uuid::new_v4()));
+    std::fs::create_dir(&folder).unwrap();
+    let file = folder.join("portcullis.toml");
+    std::fs::write(&file, b"# K\xf6nig\n").unwrap();
+    let shown = |path: &Path| load(path).map(|_| ()).unwrap_err().to_string();
+    let (bytes, gone) = (shown(&file), shown(&folder));
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert!(
+        bytes.contains("is not UTF-8\n    save it as UTF-8"),
+        "{bytes}"
+    );
+    assert!(gone.contains("cannot be read"), "{gone}");
+}
+
+#[test]
 fn mistakes_above_the_lists_are_named() {
     for (head, words) in MISTAKES_ABOVE {
         let shown = check(&format!("{head}\n{MINIMAL}"));
@@ -93,7 +109,10 @@ const TO: &str = "upstream = \"app\"";
 #[rustfmt::skip]
 const MISTAKES: &[(&str, &str, &[&str])] = &[
     (PATH, "pth = \"/a\"", &["[route \"generate\"] unknown key `pth`", "did you mean `path`?", "`path` is missing"]),
-    (PATH, "path = 5", &["`path` must be a string, not an integer"]),
+    (PATH, "path = 5", &["`path` must be a string, not an integer", "write it in quotes: \"…\""]),
+    (TO, "upstream = \"app\"\nroles = \"admin\"", &["`roles` must be a list of strings", "roles = [\"…\"]"]),
+    (TO, "upstream = \"app\"\nsse = true", &["`sse` must be a table, not", "write it in braces: { … }"]),
+    (TO, "upstream = \"app\"\nmax_body = 99999999999999999999", &["an integer is too large", "write at most 9223372036854775807"]),
     (PATH, "path = \"a\"", &["does not begin with a slash", "write \"/a\""]),
     (PATH, "path = \"/a//b\"", &["holds //"]),
     (PATH, "path = \"/a/../b\"", &["holds a dot segment"]),
@@ -232,6 +251,7 @@ const TOLD: &str = r#"
 portcullis.toml:2: [server] `header_timeout`: "15" is not a duration
     write a whole number and ms, s, m, h or d: "500ms", "15s"
 portcullis.toml:3: [server] `max_headers` must be an integer, not a string
+    write a whole number without quotes: max_headers = 10
 portcullis.toml:4: [server] unknown key `hots`
     did you mean `hosts`?
 portcullis.toml:10: [issuer "project"] `algorithms`: "none" would accept tokens that nobody signed
