@@ -43,6 +43,9 @@ pub fn reload_and_tell(station: &Station) {
     }
 }
 
+/// How long files must be unchanged before they are read.
+const REST: Duration = Duration::from_millis(150);
+
 /// A watch on the folders of every file that the configuration names (a file is often replaced by a rename, or
 /// by a link that moves, which a watch on the file itself would miss).
 pub struct Watch {
@@ -51,7 +54,7 @@ pub struct Watch {
     watched: Vec<PathBuf>,
     changes: mpsc::Receiver<()>,
     /// The files as they were read.
-    seen: Vec<Option<(std::time::SystemTime, u64)>>,
+    seen: Vec<Fingerprint>,
 }
 
 impl Watch {
@@ -86,17 +89,26 @@ impl Watch {
     /// Reloads when one of them changes, for ever.
     pub async fn run(mut self) {
         while self.changes.recv().await.is_some() {
-            // An editor writes in several steps: wait until it is quiet.
-            while tokio::time::timeout(Duration::from_millis(150), self.changes.recv())
-                .await
-                .is_ok()
-            {}
-            let now = fingerprints(&self.station);
+            let now = self.rest().await;
             if now != self.seen {
                 self.seen = now;
                 reload_and_tell(&self.station);
             }
             self.cover();
+        }
+    }
+
+    /// The files once they rest: an editor writes in several steps. What else is written in their folders (a
+    /// log, a database) does not hold this up.
+    async fn rest(&self) -> Vec<Fingerprint> {
+        let mut last = fingerprints(&self.station);
+        loop {
+            tokio::time::sleep(REST).await;
+            let now = fingerprints(&self.station);
+            if now == last {
+                return now;
+            }
+            last = now;
         }
     }
 
@@ -116,8 +128,11 @@ impl Watch {
     }
 }
 
+/// When a file was written and how long it is; `None` where it is gone.
+type Fingerprint = Option<(std::time::SystemTime, u64)>;
+
 /// What tells one version of the watched files from another, links followed.
-fn fingerprints(station: &Station) -> Vec<Option<(std::time::SystemTime, u64)>> {
+fn fingerprints(station: &Station) -> Vec<Fingerprint> {
     let gate = station.gate.load();
     let files = &gate.config().files;
     files

@@ -124,6 +124,27 @@ def test_a_reload_takes_effect_and_drops_nothing(start, how):
             assert socket.recv(timeout=15) == "still here"
 
 
+def test_a_folder_that_is_always_written_to_does_not_hold_a_reload_up(start):
+    # A log or a database beside the config: the folder is never quiet.
+    gateway = start(text(server="watch = true"))
+    ended = threading.Event()
+
+    def write():
+        with (gateway.file.parent / "busy.log").open("ab", buffering=0) as log:
+            while not ended.wait(0.01):
+                log.write(b"a line\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for number in (2, 3):
+            gateway.rewrite(text(number, server="watch = true"))
+            until(lambda: generation(gateway) == str(number), f"generation {number} never came")
+    finally:
+        ended.set()
+        writer.join()
+
+
 BAD = {
     "not TOML": lambda good: good + "\n[[[",
     "an unknown key": lambda good: good + "\nunknown_key = 1\n",
