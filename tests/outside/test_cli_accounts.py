@@ -274,10 +274,12 @@ def test_keys_are_rotated_without_a_refused_request(house, start):
     assert "signs" in house.run("keys", "list").stdout
 
 
+@pytest.mark.timeout(120)
 def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path, start):
     """Log-ins, refreshes and proxied calls go on while keys follow one another; a verifier knows every key before it signs."""
     house = House(tmp_path)
-    house.text = house.text.replace('key_notice = "0s"', 'key_notice = "3s"')
+    # Gateways look for keys of other processes every five seconds.
+    house.text = house.text.replace('key_notice = "0s"', 'key_notice = "10s"')
     house.text += "\n[limits]\nenabled = false\n\n[accounts.attempts]\nper_address = 0\nrefreshes_per_address = 0\n"
     house.configure()
     for number in range(4):
@@ -310,7 +312,7 @@ def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path, start):
     for thread in threads:
         thread.start()
     try:
-        for turn in range(1, 4):
+        for turn in range(1, 3):
             made = house.ask("keys", "rotate")["kid"]
             soon(lambda: made in kids or wrong, f"the key of turn {turn} signs nothing")  # noqa: B023
     finally:
@@ -318,7 +320,7 @@ def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path, start):
         for thread in threads:
             thread.join()
     assert not wrong, wrong
-    assert len(kids) == 4
+    assert len(kids) == 3
 
 
 BCRYPT = "$2b$04$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui"
