@@ -108,7 +108,7 @@ pub async fn keep_jobs(station: Arc<Station>) {
         tokio::time::sleep(TICK).await;
         tell(&board, &**keeper.store()).await;
         keeper.tell_again().await;
-        if round.is_multiple_of(ROWS) {
+        if is_due(round) {
             let jobs = station.gate.load().config().jobs;
             if let Err(error) = keeper.look_after(&jobs).await {
                 tracing::warn!(%error, "old jobs were not removed");
@@ -141,13 +141,18 @@ pub async fn keep(station: Arc<Station>) {
             let remembered = station.gate.load().config().tokens.cache_time;
             own.revocations().prune(remembered * 2);
         }
-        if round.is_multiple_of(ROWS)
+        if is_due(round)
             && let Some(accounts) = &station.resources.accounts
             && let Err(error) = accounts.look_after().await
         {
             tracing::warn!(%error, "old rows were not removed");
         }
     }
+}
+
+/// Whether rows are looked after in this round: also soon after the start, for who is started anew again and again.
+fn is_due(round: u64) -> bool {
+    round % ROWS == 1
 }
 
 /// Writes what waits, when no request comes any more.

@@ -16,6 +16,7 @@ from harness.examples import text
 from harness.gateway import config
 from harness.postgres import Relay, database
 from harness.raw import ask
+from harness.replicas import until
 from harness.serve import Served
 from harness.tokens import bearer, mint
 from websockets.exceptions import InvalidStatus
@@ -669,6 +670,40 @@ def test_two_replicas_over_one_database(start, service):
         at_once(4, lambda: tells(*next(places), {"job_id": job}))
         owners = [[owns(place, who, job) for who in ("ada", "bob")] for place in (one, other)]
         assert owners[0] == owners[1] and sorted(owners[0]) == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_jobs_that_are_too_many_or_too_old_are_forgotten_and_nobody_gets_them(start, service, tmp_path, kind):
+    url = database() if kind == "postgres" else f"sqlite:{tmp_path / 'jobs.db'}"
+
+    def gateway(jobs: str):
+        return start(config(SPACED + f'\n[store]\nurl = "{url}"\n[jobs]\n{jobs}\n'), STUDIO=service.address)
+
+    def kept(gateway, who: str, ids: list[str]) -> list[bool]:
+        return [owns(gateway, who, job) for job in ids]
+
+    keeper = gateway("")
+    made = {who: [uuid.uuid4().hex for _ in range(4)] for who in ("ada", "bob")}
+    for who, ids in made.items():
+        for job in ids:
+            assert tells(keeper, who, {"job_id": job}).status_code == 200
+            # Which is older is told by the millisecond.
+            time.sleep(0.002)
+    assert kept(keeper, "ada", made["ada"]) == [True] * 4
+    keeper.stop()
+
+    keeper = gateway("max_per_user = 2")
+    for who, ids in made.items():
+        until(lambda who=who, ids=ids: kept(keeper, who, ids) == [False, False, True, True], "there are too many")
+    assert kept(keeper, "bob", made["ada"]) == [False] * 4
+    keeper.stop()
+
+    keeper = gateway('max_age = "1s"')
+    for who, ids in made.items():
+        until(lambda who=who, ids=ids: kept(keeper, who, ids) == [False] * 4, "they are too old")
+    new = uuid.uuid4().hex
+    tells(keeper, "ada", {"job_id": new})
+    assert owns(keeper, "ada", new)
 
 
 def test_a_store_that_is_away(start, service, tmp_path):
