@@ -40,6 +40,23 @@ pub fn claims_of(user: &User, session: &Session, issuer: &str) -> Object {
     claims
 }
 
+/// The claims, where they say other rights than the user has by now: as they would be said now. What a token says of
+/// these is good until they are taken away, and no longer.
+pub fn corrected(claims: &Object, user: &User) -> Option<Object> {
+    let is = |name: &str, value: &Value| claims.get(name) == Some(value);
+    let role = Value::from(&*user.role);
+    let app = Value::from(user.app_metadata.clone());
+    if is("role", &role) && is("app_metadata", &app) {
+        return None;
+    }
+    let mut corrected = claims.clone();
+    corrected.insert("role".to_owned(), role);
+    corrected.insert("app_metadata".to_owned(), app);
+    // It says who is an admin.
+    corrected.insert("user_metadata".to_owned(), user_metadata(user).into());
+    Some(corrected)
+}
+
 /// What the user wrote of itself, but for what upstreams may take for the gateway's word: the name that nobody else
 /// has, and whether it is an admin, which only its roles say.
 pub fn user_metadata(user: &User) -> Object {

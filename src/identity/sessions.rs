@@ -94,17 +94,18 @@ impl OwnSessions {
         Ok(Standing::new(user, session, None, version))
     }
 
-    /// Whether the session of an access token lives and its user may come in.
+    /// The user of an access token, whose session lives, and who may come in.
     ///
     /// # Errors
     /// `TokenRevoked`, or `StoreUnavailable` where nobody can tell.
-    pub(crate) async fn check(&self, standing: &Standing) -> Result<(), Refusal> {
+    pub(crate) async fn check(&self, standing: &Standing) -> Result<User, Refusal> {
         let found = self.store.session(standing.session).await;
         let (session, user) = self.heard(found)?.ok_or(Refusal::TokenRevoked)?;
         if user.id != standing.user {
             return Err(Refusal::TokenRevoked);
         }
-        self.lives(&session, &user)
+        self.lives(&session, &user)?;
+        Ok(user)
     }
 
     /// Whose an opaque token is, and its standing.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::config::{Config, Tokens};
-use crate::identity::access_token::claims_of;
+use crate::identity::access_token::{claims_of, corrected};
 use crate::identity::cache::{Entry, Generations, LocalTokens, Moment, TokenCache};
 use crate::identity::claims::Verified;
 use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
@@ -298,8 +298,8 @@ impl Verifier {
                 .map_err(|refusal| Fault::plain("session", refusal))?,
             _ => {
                 let identity = self.walk(token, &mut |_, _| {})?;
-                self.check_session(&identity).await?;
-                identity
+                let confirmed = self.confirmed(identity).await;
+                confirmed.map_err(|refusal| Fault::plain("session", refusal))?
             }
         };
         if self.bans.refuses(presented(&identity)) {
@@ -334,16 +334,27 @@ impl Verifier {
         })
     }
 
-    /// A token of the gateway's own is worth what its session is worth.
-    async fn check_session(&self, identity: &Identity) -> Result<(), Fault> {
+    /// A token of the gateway's own is worth what its session is worth, and gives the rights that its user has by now.
+    async fn confirmed(&self, identity: Identity) -> Result<Identity, Refusal> {
         let Some(standing) = &identity.standing else {
-            return Ok(());
+            return Ok(identity);
         };
-        let checked = match self.own() {
-            Some((_, Some(own))) => own.check(standing).await,
-            _ => Err(Refusal::StoreUnavailable),
+        let Some((issuer, Some(own))) = self.own() else {
+            return Err(Refusal::StoreUnavailable);
         };
-        checked.map_err(|refusal| Fault::plain("session", refusal))
+        let user = own.check(standing).await?;
+        let Some(claims) = corrected(&identity.claims, &user) else {
+            return Ok(identity);
+        };
+        let corrected = issuer.identity(Verified {
+            claims,
+            ends_at: identity.ends_at,
+            token: identity.token.clone(),
+        })?;
+        Ok(Identity {
+            standing: identity.standing,
+            ..corrected
+        })
     }
 
     /// The gateway's own issuer, and its sessions where they are open.

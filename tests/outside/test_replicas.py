@@ -7,6 +7,7 @@ import time
 import uuid
 
 import httpx
+import jwt
 import pytest
 from harness import certificates
 from harness.accounts import AUTH, SUPABASE, Person
@@ -123,6 +124,101 @@ def test_a_user_who_is_disabled_by_the_command_line_is_out_everywhere(replicas):
     done = time.monotonic()
     print(f"command line: the last stream ended {ended_soon(streams, done):.3f} s after the command")
     assert {replica.status(token) for replica in all} == {401}
+
+
+SERVICE = "sb_secret_of_gateways_that_share_a_store"
+KEYS = f'service_keys = ["{SERVICE}"]'
+
+
+def administers(replica: Replica, method: str, path: str, **body):
+    """A call of an administrator with a service key."""
+    headers = bearer(SERVICE) | {"apikey": SERVICE}
+    answer = httpx.request(method, f"{replica.url}{SUPABASE}/admin/users{path}", headers=headers, json=body, timeout=20)
+    assert answer.is_success, answer.text
+
+
+def id_of(token: str) -> str:
+    """The user whose access token this is."""
+    return jwt.decode(token, options={"verify_signature": False})["sub"]
+
+
+THROWN_OUT = {
+    "a ban": lambda all, who, id: administers(all[0], "PUT", f"/{id}", ban_duration="24h"),
+    "a deletion": lambda all, who, id: administers(all[0], "DELETE", f"/{id}"),
+    "another password by an administrator": lambda all, who, id: administers(all[0], "PUT", f"/{id}", password="another horse"),
+}
+
+
+@pytest.mark.parametrize("how", THROWN_OUT)
+def test_a_user_whom_an_administrator_throws_out_at_one_is_out_everywhere(replicas, how):
+    all = replicas.start(text=config(supabase=KEYS))
+    settled(all)
+    ada, bob = Person(all[0]).register(), Person(all[0]).register()
+    token, opaque, other = ada.token(), ada.session(), bob.token()
+    streams, others = streams_at(all, token) + streams_at(all, opaque), streams_at(all, other)
+    begun = time.monotonic()
+    THROWN_OUT[how](all, ada, id_of(token))
+    print(f"{how}: the last stream ended after {ended_soon(streams, begun):.3f} s")
+    assert {replica.status(known) for replica in all for known in (token, opaque)} == {401}
+    assert all_live(others)
+
+
+def test_the_command_line_deletes_a_user_everywhere(replicas):
+    all = replicas.start()
+    settled(all)
+    ada = Person(all[0]).register()
+    token = ada.session()
+    streams = streams_at(all, token)
+    begun = time.monotonic()
+    replicas.command("user", "delete", ada.name, "--yes")
+    print(f"command line: the last stream ended {ended_soon(streams, begun):.3f} s after the command began")
+    assert {replica.status(token) for replica in all} == {401}
+
+
+def test_a_refresh_token_that_was_stolen_ends_its_session_everywhere(replicas):
+    all = replicas.start(text=config(accounts='refresh_reuse = "0s"'))
+    settled(all)
+    ada = Person(all[0]).register()
+
+    def refreshed(replica: Replica, token: str) -> httpx.Response:
+        return httpx.post(f"{replica.url}{SUPABASE}/token?grant_type=refresh_token", json={"refresh_token": token}, timeout=20)
+
+    body = {"email": ada.email, "password": ada.password}
+    first = ada.done("POST", f"{SUPABASE}/token?grant_type=password", json=body)
+    second = refreshed(all[1], first["refresh_token"]).json()
+    third = refreshed(all[2], second["refresh_token"]).json()
+    streams = streams_at(all, third["access_token"])
+    begun = time.monotonic()
+    assert refreshed(all[0], first["refresh_token"]).status_code == 400
+    print(f"theft: the last stream ended after {ended_soon(streams, begun):.3f} s")
+    assert {replica.status(third["access_token"]) for replica in all} == {401}
+    assert refreshed(all[1], third["refresh_token"]).status_code == 400
+
+
+def test_a_role_that_is_taken_away_at_one_ends_streams_that_need_it_at_all(replicas):
+    roles = KEYS + """
+    [[route]]
+    name = "editors"
+    path = "/sse/endless/{*rest}"
+    upstream = "app"
+    auth = "required"
+    roles = ["editor"]
+    """
+    all = replicas.start(text=config(supabase=roles))
+    settled(all)
+    ada = Person(all[0]).register()
+    id = id_of(ada.token())
+    administers(all[0], "PUT", f"/{id}", app_metadata={"roles": ["editor"]})
+    token = ada.token()
+    streams = [Open(replica, token, "sse") for replica in all]
+    others = [Open(replica, token, "websocket") for replica in all]
+    begun = time.monotonic()
+    administers(all[0], "PUT", f"/{id}", app_metadata={"roles": []})
+    print(f"a role: the last stream ended after {ended_soon(streams, begun):.3f} s")
+    assert all_live(others), "a route that asks for no role"
+    for replica in all:
+        with httpx.stream("GET", f"{replica.url}/sse/endless/x", headers=bearer(token), timeout=20) as again:
+            assert again.status_code == 403, replica.url
 
 
 def test_a_user_who_comes_back_at_once_after_a_log_out_everywhere_stays(replicas):

@@ -308,6 +308,27 @@ async fn without_the_store_what_is_known_goes_on_and_nothing_else_comes_in() {
 }
 
 #[tokio::test]
+async fn a_token_gives_the_rights_that_its_user_has_by_now() {
+    let house = House::open().await;
+    let mut ada = user(1);
+    let roles = |roles: serde_json::Value| roles.as_object().unwrap().clone();
+    ada.app_metadata = roles(json!({"roles": ["editor"]}));
+    let session = session(1, &ada);
+    house.store.put_session(&session, &ada);
+    let token = house.mint(&session, &ada);
+    let has = |identity: &Identity, role: &str| identity.roles.iter().any(|it| **it == *role);
+    assert!(has(&house.identify(&token).await.unwrap(), "editor"));
+    ada.app_metadata = roles(json!({"roles": ["reader"]}));
+    house.store.put_session(&session, &ada);
+    house.own.revocations().recheck(ada.id);
+    let identity = house.identify(&token).await.unwrap();
+    assert!(!has(&identity, "editor"));
+    assert!(has(&identity, "reader"));
+    assert!(identity.standing.is_some());
+    assert_eq!(identity.claims["session_id"], json!(session.id.to_string()));
+}
+
+#[tokio::test]
 async fn keys_that_are_not_open_refuse_for_now() {
     let house = House::open().await;
     let token = house.mint(&session(1, &user(1)), &user(1));
