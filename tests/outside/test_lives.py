@@ -45,7 +45,7 @@ def node(gateway, scenario: str, token: str) -> dict:
         ["node", str(HERE / "clients" / "lives.mjs"), gateway.url, scenario, token],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=80,
         env=os.environ | {"OUTSIDE_NODE_MODULES": str(modules)},
         check=False,
     )
@@ -69,6 +69,14 @@ def test_a_session_that_is_refreshed_keeps_its_streams_and_one_that_is_left_lose
     gateway = start(supabase.config('access_ttl = "4s"', more=routes + '\n[tokens]\nleeway = "1s"\n'))
     seen = node(gateway, "refresh", supabase.ANONS[0])
     assert seen["lived"] and seen["warned"] >= 2 and "expired" not in seen, seen
+
+
+@pytest.mark.slow
+def test_a_client_that_refreshes_by_its_own_timer_keeps_its_streams(start):
+    """supabase-js looks every thirty seconds, and refreshes what ends within ninety."""
+    gateway = start(supabase.config('access_ttl = "35s"', more=ROUTES + '\n[tokens]\nleeway = "0s"\n'))
+    seen = node(gateway, "timer", supabase.ANONS[0])
+    assert seen["lived"] and seen["refreshed"] >= 1 and "expired" not in seen, seen
 
 
 def test_any_request_with_a_newer_token_extends_the_streams_of_its_session(gateway):

@@ -30,39 +30,47 @@ const scenarios = {
     });
   },
   // The client refreshes as it always does, and the stream goes on past the end of its first token.
-  async refresh() {
-    const { createClient } = modules("@supabase/supabase-js");
-    // Node before 22 has no WebSocket, which the client asks for although nothing here uses it.
-    const realtime = { transport: class {} };
-    const supabase = createClient(url, token, { auth: { autoRefreshToken: false, persistSession: false }, realtime });
-    const email = `lives-${crypto.randomUUID()}@example.test`;
-    const { data } = await supabase.auth.signUp({ email, password: "correct horse battery" });
-    const first = data.session.expires_at;
-    const bearer = (input, init) =>
-      fetch(input, { ...init, headers: { ...init.headers, authorization: `Bearer ${data.session.access_token}` } });
-    const source = new EventSource(`${url}/sse/endless/lives`, { fetch: bearer });
-    const seen = { warned: 0, lived: false };
-    source.addEventListener("auth_expiring", async () => {
-      seen.warned += 1;
-      await supabase.auth.refreshSession();
-    });
-    return new Promise((resolve) => {
-      source.addEventListener("tick", async () => {
-        // Well past the first token's end, leeway included.
-        if (Date.now() / 1000 < first + 4 || seen.lived) return;
-        seen.lived = true;
-        await supabase.auth.signOut();
-      });
-      source.addEventListener("auth_revoked", () => {
-        source.close();
-        resolve(seen);
-      });
-      source.addEventListener("auth_expired", () => {
-        source.close();
-        resolve({ ...seen, expired: true });
-      });
-    });
-  },
+  refresh: () => pastItsFirstToken(false),
+  // By its own timer, which looks every thirty seconds: nobody asks it to.
+  timer: () => pastItsFirstToken(true),
 };
+
+async function pastItsFirstToken(autoRefreshToken) {
+  const { createClient } = modules("@supabase/supabase-js");
+  // Node before 22 has no WebSocket, which the client asks for although nothing here uses it.
+  const realtime = { transport: class {} };
+  const supabase = createClient(url, token, { auth: { autoRefreshToken, persistSession: false }, realtime });
+  const email = `lives-${crypto.randomUUID()}@example.test`;
+  const { data } = await supabase.auth.signUp({ email, password: "correct horse battery" });
+  const first = data.session.expires_at;
+  const bearer = (input, init) =>
+    fetch(input, { ...init, headers: { ...init.headers, authorization: `Bearer ${data.session.access_token}` } });
+  const source = new EventSource(`${url}/sse/endless/lives`, { fetch: bearer });
+  const seen = { warned: 0, lived: false };
+  if (autoRefreshToken) {
+    seen.refreshed = 0;
+    supabase.auth.onAuthStateChange((event) => (seen.refreshed += event === "TOKEN_REFRESHED"));
+  }
+  source.addEventListener("auth_expiring", async () => {
+    seen.warned += 1;
+    if (!autoRefreshToken) await supabase.auth.refreshSession();
+  });
+  return new Promise((resolve) => {
+    source.addEventListener("tick", async () => {
+      // Well past the first token's end, leeway included.
+      if (Date.now() / 1000 < first + 4 || seen.lived) return;
+      seen.lived = true;
+      await supabase.auth.signOut();
+    });
+    source.addEventListener("auth_revoked", () => {
+      source.close();
+      resolve(seen);
+    });
+    source.addEventListener("auth_expired", () => {
+      source.close();
+      resolve({ ...seen, expired: true });
+    });
+  });
+}
 
 console.log(JSON.stringify(await scenarios[scenario]()));
