@@ -207,7 +207,7 @@ struct TicketGiven<'t> {
 /// What became of the streams of a session.
 #[derive(Serialize, JsonSchema)]
 struct Renewed {
-    /// How many of them live as long as this token now.
+    /// How many of them live as long as this token now, of those at the gateway that was asked. Those at others do too.
     extended: usize,
     /// When it ends, leeway included, in seconds since the Unix epoch.
     until: u64,
