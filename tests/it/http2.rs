@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::harness::peer::RawUpstream;
 use crate::harness::upstream::channel;
@@ -153,6 +153,42 @@ async fn a_client_that_asks_first_is_told_to_go_on_only_when_it_may() {
     let (mut answer, _body) = client.send(expects("/closed/a"), false).await;
     assert!(interim(&mut answer).await.is_none());
     assert_eq!(soon(answer).await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn trailers_pass_between_http2_and_http1_without_what_could_be_an_identity() {
+    let (upstream, _gateway, mut client) = scene("").await;
+    let (answer, mut body) = client.send(post().header("te", "trailers"), false).await;
+    body.send_data(Bytes::from_static(b"ab"), false).unwrap();
+    let mut trailers = HeaderMap::new();
+    for (name, value) in [
+        ("digest", "sha-256=x"),
+        ("x-user-id", "evil"),
+        ("x_auth_status", "evil"),
+    ] {
+        trailers.insert(name, HeaderValue::from_static(value));
+    }
+    body.send_trailers(trailers).unwrap();
+    let mut peer = upstream.accept().await;
+    let head = peer.head().await;
+    assert_eq!(head.get("te"), Some("trailers"));
+    let request = peer.body(head).await;
+    assert_eq!(request.body, b"ab");
+    assert!(
+        request.trailers.contains("digest: sha-256=x"),
+        "{}",
+        request.trailers
+    );
+    assert!(!request.trailers.contains("evil"), "{}", request.trailers);
+    peer.send(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n",
+    )
+    .await;
+    let mut answer = soon(answer).await.unwrap().into_body();
+    assert_eq!(soon(answer.data()).await.unwrap().unwrap(), "ok");
+    assert!(soon(answer.data()).await.is_none());
+    let trailers = soon(answer.trailers()).await.unwrap().unwrap();
+    assert_eq!(trailers["x-sum"], "7");
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 """Security catalogue §6: the WebSocket handshake from raw sockets, in front of an upstream that keeps what it gets."""
 
+import json
+
 import pytest
 from harness.frames import KEY, PING, TEXT, Socket, frame, handshake
 from harness.gateway import GUARDED, config
 from harness.raw import ask, request
 from harness.recorder import accept
 from harness.tokens import mint
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 OWN_CODES = GUARDED.replace(
     'auth = "required"\n\n[[route]]\nname = "admin"',
@@ -250,4 +254,49 @@ def test_a_pending_handshake_with_a_conflict_is_400(guarded, recorder):
         guarded.address, handshake(f"/api/ws?token={mint('a')}", f"Sec-WebSocket-Protocol: bearer, {mint('b')}")
     )
     assert reply.status == 400
+    assert recorder.nothing()
+
+
+OTHER_CODES = """
+[[upstream]]
+name = "recorder"
+endpoints = ["http://${RECORDER}"]
+
+[[route]]
+name = "sockets"
+path = "/ws"
+upstream = "recorder"
+auth = "required"
+[route.websocket]
+on_reject = "close"
+close_unauthenticated = 4501
+close_forbidden = 1008
+
+[[route]]
+name = "editors"
+path = "/editors"
+upstream = "recorder"
+auth = "required"
+roles = ["editor"]
+[route.websocket]
+on_reject = "close"
+close_forbidden = 4503
+"""
+
+
+def test_close_codes_of_refusals_are_those_of_the_config(start, recorder):
+    gateway = start(config(OTHER_CODES))
+    expected = {
+        ("/ws", None): (4501, "token_missing"),
+        ("/ws", mint(lifetime=-3600)): (4501, "token_expired"),
+        ("/editors", mint()): (4503, "role_missing"),
+        ("/editors", None): (4401, "token_missing"),
+    }
+    for (path, token), (code, word) in expected.items():
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        with connect(gateway.ws(path), additional_headers=headers) as socket:
+            assert json.loads(socket.recv(timeout=20))["error"] == word
+            with pytest.raises(ConnectionClosed) as closed:
+                socket.recv(timeout=20)
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (code, word)
     assert recorder.nothing()
