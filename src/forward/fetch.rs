@@ -275,8 +275,11 @@ impl Fetch {
 
     fn note_failure(&self, endpoint: &EndpointState, error: &OpenError) {
         self.upstream.failed(endpoint);
-        tracing::warn!(upstream = %self.upstream.config.name, endpoint = %endpoint.label, %error,
-            "no connection to the upstream");
+        // Each request would say it: thousands of lines a second, under load.
+        if let Some(held_back) = endpoint.unreachable.turn() {
+            tracing::warn!(upstream = %self.upstream.config.name, endpoint = %endpoint.label, %error, held_back,
+                "no connection to the upstream");
+        }
     }
 
     /// Whether another endpoint is left and another try allowed.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Balance};
 use crate::forward::connect::{Connector, TlsError};
+use crate::observe::sparing::Sparing;
 
 /// A service behind the gateway, compiled.
 pub struct Upstream {
@@ -34,6 +35,8 @@ pub struct EndpointState {
     /// Milliseconds since `born`; 0: not ejected.
     ejected_until: AtomicU64,
     born: Instant,
+    /// Lines that say that it cannot be reached.
+    pub unreachable: Sparing,
 }
 
 /// Upstreams outlive a configuration: an unchanged one keeps its health and its pools at a reload.
@@ -137,6 +140,7 @@ impl EndpointState {
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             born: Instant::now(),
+            unreachable: Sparing::default(),
         })
     }
 

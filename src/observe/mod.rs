@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod process;
 pub mod readiness;
 pub mod request_id;
+pub mod sparing;
 pub mod text;
 pub mod writer;
 

@@ -1,5 +1,6 @@
 """Upstreams that are down, slow, resetting or lying: a clear answer or a clean end, never a hang or another's bytes."""
 
+import contextlib
 import json
 import socket
 import time
@@ -125,6 +126,43 @@ def test_an_upstream_that_is_down_is_503(gateway):
     reply = ask(gateway.address, get("/down/x"))
     assert reply.status in (502, 503)
     assert json.loads(reply.body)["error"] == "upstream_unavailable"
+
+
+def test_an_upstream_that_takes_no_connection_is_503(start):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        place = full.getsockname()
+        # Nobody accepts: once the backlog is full, a connection is not even refused.
+        with contextlib.ExitStack() as waiting:
+            for _ in range(8):
+                pending = waiting.enter_context(socket.socket())
+                pending.setblocking(False)
+                pending.connect_ex(place)
+            # Its other times are longer than this test may take.
+            short = 'name = "down"\nendpoints = ["http://${DOWN}"]\nconnect_timeout = "300ms"'
+            routes = ROUTES.replace('name = "down"\nendpoints = ["http://${DOWN}"]', short)
+            gateway = start(config(routes), DOWN="%s:%d" % place)
+            reply = ask(gateway.address, get("/down/x"))
+            assert (reply.status, json.loads(reply.body)["error"]) == (503, "upstream_unavailable")
+            gateway.log.wait("the connection took longer than 300ms")
+
+
+def test_an_upstream_that_is_down_does_not_fill_the_log(start, closed):
+    gateway, asked = start(config(ROUTES), DOWN=closed), 0
+
+    def told() -> list[dict]:
+        return [line for line in gateway.audit() if "no connection to the upstream" in json.dumps(line)]
+
+    with Wire(gateway.address) as wire:
+        # The second line comes a second after the first, however many requests there were.
+        while len(told()) < 2:
+            wire.send(get("/down/x"))
+            assert wire.reply().status == 503
+            asked += 1
+    first, second = told()[:2]
+    assert first["held_back"] == 0 and first["upstream"] == "down"
+    assert 0 < second["held_back"] <= asked - 2
 
 
 def test_one_endpoint_of_two_down_is_not_seen(gateway):
