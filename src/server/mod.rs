@@ -61,6 +61,7 @@ pub struct Station {
     pub reloaded: tokio::sync::Notify,
     /// What the admin listener answers from.
     pub admin: Admin,
+    seen: reload::Seen,
     source: Source,
 }
 
@@ -140,6 +141,7 @@ impl Running {
     /// When the configuration has problems or an address cannot be had. Nothing is left running then.
     pub async fn start(source: Source, sink: Sink) -> Result<Self, StartError> {
         let config = source.read()?;
+        let seen = reload::Seen::now(&config.files);
         let tls = config.server.tls.as_ref().map(tls::load).transpose()?;
         let bound = bind_all(&config)?;
         let workers = config.server.workers;
@@ -172,6 +174,7 @@ impl Running {
                 board: resources.board.clone(),
                 metrics: resources.metrics.clone(),
             },
+            seen,
             resources,
             source,
         });

@@ -2,9 +2,9 @@
 //! pointer is swapped. Requests under way keep the gate that they began with; live streams are judged again
 //! by the new one, and only those that it no longer allows end.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
@@ -18,7 +18,25 @@ use crate::streams::Judge;
 /// # Errors
 /// The new configuration's problems; the running one stays.
 pub fn reload(station: &Station) -> Result<(), StartError> {
+    // Looked at before they are read: what changes meanwhile is a change yet to come.
+    let before = Prints::of(&station.gate.load().config().files);
+    match take_over(station, &before) {
+        Ok(read) => {
+            station.seen.set(read);
+            tracing::info!("configuration reloaded");
+            Ok(())
+        }
+        Err(error) => {
+            station.seen.set(before);
+            Err(error)
+        }
+    }
+}
+
+/// The same, and the files that were read for it.
+fn take_over(station: &Station, before: &Prints) -> Result<Prints, StartError> {
     let config = station.source.read()?;
+    let read = before.and(&config.files);
     let tls = config.server.tls.as_ref().map(tls::load).transpose()?;
     let running = station.gate.load();
     for change in running.needs_restart(&config) {
@@ -32,8 +50,7 @@ pub fn reload(station: &Station) -> Result<(), StartError> {
     station.resources.streams.review(&judge);
     accounts::configure(station);
     station.reloaded.notify_one();
-    tracing::info!("configuration reloaded");
-    Ok(())
+    Ok(read)
 }
 
 /// Reloads and logs what came of it.
@@ -53,8 +70,6 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     watched: Vec<PathBuf>,
     changes: mpsc::Receiver<()>,
-    /// The files as they were read.
-    seen: Vec<Fingerprint>,
 }
 
 impl Watch {
@@ -74,13 +89,11 @@ impl Watch {
                 return None;
             }
         };
-        let seen = fingerprints(&station);
         let mut watch = Self {
             station,
             watcher,
             watched: Vec::new(),
             changes,
-            seen,
         };
         watch.cover();
         Some(watch)
@@ -89,27 +102,32 @@ impl Watch {
     /// Reloads when one of them changes, for ever.
     pub async fn run(mut self) {
         while self.changes.recv().await.is_some() {
-            let now = self.rest().await;
-            if now != self.seen {
-                self.seen = now;
-                reload_and_tell(&self.station);
+            self.rest().await;
+            // A signal may have had them read already.
+            match self.station.seen.is(&self.prints()) {
+                true => tracing::debug!("the watched files are as they were read"),
+                false => reload_and_tell(&self.station),
             }
             self.cover();
         }
     }
 
-    /// The files once they rest: an editor writes in several steps. What else is written in their folders (a
+    /// Waits until the files rest: an editor writes in several steps. What else is written in their folders (a
     /// log, a database) does not hold this up.
-    async fn rest(&self) -> Vec<Fingerprint> {
-        let mut last = fingerprints(&self.station);
+    async fn rest(&self) {
+        let mut last = self.prints();
         loop {
             tokio::time::sleep(REST).await;
-            let now = fingerprints(&self.station);
+            let now = self.prints();
             if now == last {
-                return now;
+                return;
             }
             last = now;
         }
+    }
+
+    fn prints(&self) -> Prints {
+        Prints::of(&self.station.gate.load().config().files)
     }
 
     /// Watches every folder that is named now.
@@ -128,18 +146,50 @@ impl Watch {
     }
 }
 
-/// When a file was written and how long it is; `None` where it is gone.
-type Fingerprint = Option<(std::time::SystemTime, u64)>;
+/// What stood in the watched files when they were last read.
+pub struct Seen(Mutex<Prints>);
 
-/// What tells one version of the watched files from another, links followed.
-fn fingerprints(station: &Station) -> Vec<Fingerprint> {
-    let gate = station.gate.load();
-    let files = &gate.config().files;
-    files
-        .iter()
-        .map(|file| {
-            let meta = std::fs::metadata(file).ok()?;
-            Some((meta.modified().ok()?, meta.len()))
-        })
-        .collect()
+impl Seen {
+    /// As they are now.
+    pub fn now(files: &[PathBuf]) -> Self {
+        Self(Mutex::new(Prints::of(files)))
+    }
+
+    fn set(&self, prints: Prints) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = prints;
+    }
+
+    fn is(&self, prints: &Prints) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == *prints
+    }
+}
+
+/// What tells one version of some files from another.
+#[derive(Clone, PartialEq, Eq)]
+struct Prints(Vec<(PathBuf, Fingerprint)>);
+
+/// When a file was written and how long it is, links followed; `None` where it is gone.
+type Fingerprint = Option<(SystemTime, u64)>;
+
+impl Prints {
+    fn of(files: &[PathBuf]) -> Self {
+        let print = |file: &PathBuf| (file.clone(), fingerprint(file));
+        Self(files.iter().map(print).collect())
+    }
+
+    /// The same of exactly `files`: those that were not looked at before are now.
+    fn and(&self, files: &[PathBuf]) -> Self {
+        let print = |file: &PathBuf| {
+            let known = self.0.iter().find(|(known, _)| known == file);
+            known
+                .cloned()
+                .unwrap_or_else(|| (file.clone(), fingerprint(file)))
+        };
+        Self(files.iter().map(print).collect())
+    }
+}
+
+fn fingerprint(file: &Path) -> Fingerprint {
+    let meta = std::fs::metadata(file).ok()?;
+    Some((meta.modified().ok()?, meta.len()))
 }

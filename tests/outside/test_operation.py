@@ -124,6 +124,45 @@ def test_a_reload_takes_effect_and_drops_nothing(start, how):
             assert socket.recv(timeout=15) == "still here"
 
 
+def test_what_a_signal_had_read_is_not_read_again(start):
+    gateway = start(text(server="watch = true"))
+    folder = gateway.file.parent
+    secret = folder / "secret"
+    secret.touch(0o600)
+    secret.write_text(SECRET)
+
+    def named(number: int) -> str:
+        whole = text(number, server="watch = true")
+        return whole.replace('secret = "${PORTCULLIS_JWT_SECRET}"', 'secret_file = "secret"')
+
+    def told(words: str) -> int:
+        return sum(words in line for line in gateway.log.kept)
+
+    def rewrite_and_signal(config: str):
+        """Both at once, as far as the gateway can tell."""
+        begin = len(gateway.log.kept)
+        gateway.signal(signal.SIGSTOP)
+        gateway.rewrite(config)
+        gateway.signal(signal.SIGHUP)
+        gateway.signal(signal.SIGCONT)
+        gateway.log.wait("the watched files are as they were read", begin)
+
+    rewrite_and_signal(named(2))
+    assert (generation(gateway), told("configuration reloaded")) == ("2", 1)
+    # What is written beside the files, those among them that the new config was the first to name, is no change.
+    begin = len(gateway.log.kept)
+    (folder / "other").write_text("x")
+    gateway.log.wait("the watched files are as they were read", begin)
+    assert told("configuration reloaded") == 1
+    secret.write_text(SECRET + "\n")
+    until(lambda: told("configuration reloaded") == 2, "a change of a file that was named was not seen")
+    rewrite_and_signal("nonsense")
+    assert told("was not reloaded") == 1
+    gateway.rewrite(named(3))
+    until(lambda: generation(gateway) == "3", "a change was not seen")
+    assert told("configuration reloaded") == 3
+
+
 def test_a_folder_that_is_always_written_to_does_not_hold_a_reload_up(start):
     # A log or a database beside the config: the folder is never quiet.
     gateway = start(text(server="watch = true"))
