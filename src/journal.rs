@@ -145,6 +145,7 @@ impl Journal {
         (self.auth, self.identity) = match caller {
             Caller::Guest => (Auth::Guest, None),
             Caller::Known(identity) => (Auth::Authenticated, Some(Arc::clone(identity))),
+            Caller::Unverified(refusal, _) if refusal.leaves_unjudged() => (Auth::Error, None),
             Caller::Unverified(..) => (Auth::InvalidToken, None),
         };
     }

@@ -70,16 +70,7 @@ impl Policy {
             (_, Caller::Known(identity)) => self.check_claims(identity),
             (Auth::Optional, Caller::Guest) => Ok(()),
             (Auth::Required, Caller::Guest) => Err(Refusal::TokenMissing),
-            // Whether that token is good is not known: it is no guest's, and no user's.
-            (
-                _,
-                Caller::Unverified(
-                    refusal @ (Refusal::KeysUnavailable
-                    | Refusal::StoreUnavailable
-                    | Refusal::TicketsUnavailable),
-                    _,
-                ),
-            ) => Err(*refusal),
+            (_, Caller::Unverified(refusal, _)) if refusal.leaves_unjudged() => Err(*refusal),
             (Auth::Optional, Caller::Unverified(refusal, _)) => match self.on_invalid {
                 OnInvalid::Guest => Ok(()),
                 OnInvalid::Reject => Err(*refusal),
@@ -185,6 +176,17 @@ pub enum AuthStatus {
     Guest,
     /// A bad credential came, on a route that lets guests pass.
     InvalidToken,
+}
+
+impl AuthStatus {
+    /// The stable word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Authenticated => "authenticated",
+            Self::Guest => "guest",
+            Self::InvalidToken => "invalid_token",
+        }
+    }
 }
 
 impl Permit {

@@ -83,6 +83,8 @@ pub enum Auth {
     Guest,
     /// A bad one came.
     InvalidToken,
+    /// One came that could not be judged: keys or the store are away.
+    Error,
     /// It was good.
     Authenticated,
 }
@@ -94,6 +96,7 @@ impl Auth {
             Self::None => "none",
             Self::Guest => "guest",
             Self::InvalidToken => "invalid_token",
+            Self::Error => "auth_error",
             Self::Authenticated => "authenticated",
         }
     }

@@ -113,6 +113,15 @@ impl Refusal {
         matches!(self.status().as_u16(), 401 | 403 | 429)
     }
 
+    /// Whether it says nothing of the credential: what is needed to judge it is not there. Whoever brought it is no guest
+    /// then, and no user either.
+    pub fn leaves_unjudged(self) -> bool {
+        matches!(
+            self,
+            Self::KeysUnavailable | Self::StoreUnavailable | Self::TicketsUnavailable
+        )
+    }
+
     /// The table's row; the table stands in the order of the enum.
     pub fn row(self) -> &'static Row {
         &TABLE[self as usize]

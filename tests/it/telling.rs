@@ -2,6 +2,9 @@
 
 use http::Response;
 use http_body_util::BodyExt;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::KeyPair;
+use serde_json::{Value, json};
 
 use crate::harness::peer::RawUpstream;
 use crate::harness::{Gateway, Setup, Upstream, full, token};
@@ -58,6 +61,47 @@ async fn each_request_has_one_line_with_what_became_of_it() {
         let name = format!("portcullis_requests_total{{{labels}}}");
         gateway.figure_becomes(&name, count).await;
     }
+}
+
+#[tokio::test]
+async fn a_token_that_could_not_be_judged_is_not_called_a_bad_one() {
+    let upstream = RawUpstream::start().await;
+    // Nobody answers there: the keys never come.
+    let away = "[[issuer]]\nname = \"away\"\niss = \"https://away.test\"\naudience = []\n\
+                algorithms = [\"ES256\"]\njwks_url = \"http://127.0.0.1:9/jwks\"";
+    let setup = Setup::new()
+        .issuer()
+        .piece(away)
+        .upstream(&upstream.url(), "")
+        .guarded("optional", "/{*rest}", "");
+    let gateway = Gateway::start(&setup).await;
+    let key = KeyPair::generate().unwrap();
+    let key = EncodingKey::from_ec_pem(key.serialize_pem().as_bytes()).unwrap();
+    let claims = json!({"iss": "https://away.test", "sub": "u1", "exp": u32::MAX});
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &key).unwrap();
+    let mut client = gateway.client().await;
+    for token in [&*token, "bad"] {
+        client
+            .send(format!(
+                "GET /a HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {token}\r\n\r\n"
+            ))
+            .await;
+        if token == "bad" {
+            let mut peer = upstream.accept().await;
+            assert_eq!(
+                peer.head().await.get("x-auth-status"),
+                Some("invalid_token")
+            );
+            peer.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+        client.answer().await;
+    }
+    let lines = gateway.lines(2).await;
+    let told = |line: &Value| (line["status"].clone(), line["auth"].clone());
+    assert_eq!(told(&lines[0]), (503.into(), "auth_error".into()));
+    assert_eq!(lines[0]["reason"], "keys_unavailable");
+    assert_eq!(told(&lines[1]), (200.into(), "invalid_token".into()));
 }
 
 const STREAMS: &str = "portcullis_streams{route=\"rest\",kind=\"sse\"}";
