@@ -49,11 +49,12 @@ fn assemble(config: &Config) -> Vec<Problem> {
 pub fn run(args: Check) -> anyhow::Result<ExitCode> {
     let file = config_path(args.file.or(args.config));
     let findings = Findings::of(&file);
-    let mut out = std::io::stdout().lock();
+    let mut text = Vec::new();
     match args.format {
-        Format::Human => findings.print_human(&file, &mut out)?,
-        Format::Json => findings.print_json(&mut out)?,
+        Format::Human => findings.print_human(&file, &mut text)?,
+        Format::Json => findings.print_json(&mut text)?,
     }
+    super::say(text)?;
     Ok(match findings.problems.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,

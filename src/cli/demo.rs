@@ -1,6 +1,5 @@
 //! `portcullis demo`: the sample upstream, the gateway in front of it, and something to try on both.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -45,7 +44,7 @@ pub fn run(args: Demo) -> anyhow::Result<ExitCode> {
     if args.print_config {
         let upstream = SocketAddr::from(([127, 0, 0, 1], 8000));
         let folder = args.data.unwrap_or_default();
-        say(&key.config((args.listen, upstream), &folder));
+        super::say(key.config((args.listen, upstream), &folder))?;
         return Ok(ExitCode::SUCCESS);
     }
     let _flush = log::start(log::Format::Human, args.log)?;
@@ -74,18 +73,17 @@ async fn serve(config: &str, key: &Key, args: &Demo) -> anyhow::Result<ExitCode>
         .map(ToString::to_string)
         .unwrap_or_default();
     if !address.ends_with(&format!(":{}", args.listen.port())) && args.listen.port() != 0 {
-        say(&format!(
-            "Port {} is taken; here is a free one.
-",
+        super::say(format!(
+            "Port {} is taken; here is a free one.\n",
             args.listen.port()
-        ));
+        ))?;
     }
-    say(&instructions(&address, &key.tokens(&Clock::System)?));
+    super::say(instructions(&address, &key.tokens(&Clock::System)?))?;
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    say("\nStopping.\n");
+    super::say("\nStopping.\n")?;
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
@@ -170,12 +168,6 @@ fn free(wanted: SocketAddr) -> SocketAddr {
         Ok(_) => wanted,
         Err(_) => SocketAddr::new(wanted.ip(), 0),
     }
-}
-
-/// Prints; a reader that has gone away (`demo | head`) is no reason to fail.
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
 fn instructions(address: &str, tokens: &Value) -> String {

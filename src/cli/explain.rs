@@ -1,7 +1,6 @@
 //! `portcullis explain`: what would become of a request, and why, step by step.
 
-#![expect(clippy::print_stdout, reason = "the command line's output")]
-
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,9 +13,11 @@ use crate::gate::Gate;
 use crate::jobs::guard::Asked;
 use crate::jobs::named::Named;
 use crate::policy::Permit;
+use crate::refusal::{Language, Refusal};
 use crate::rehearsal::Rehearsal;
 use crate::request::peer::Peer;
 use crate::resources::Resources;
+use crate::route::Route;
 
 /// Tells for a request and a token: the route, the credential, each check, the decision, the headers.
 #[derive(clap::Args)]
@@ -52,7 +53,9 @@ pub fn run(args: Explain) -> anyhow::Result<ExitCode> {
         secure: args.tls,
     };
     let rehearsal = Rehearsal::of(&gate, request(&args)?, peer, None);
-    print(&gate, &rehearsal);
+    let mut text = Vec::new();
+    print(&mut text, &gate, &rehearsal)?;
+    super::say(text)?;
     Ok(ExitCode::from(if rehearsal.decision.is_ok() {
         0
     } else {
@@ -89,69 +92,77 @@ fn request(args: &Explain) -> anyhow::Result<Request<()>> {
     request.body(()).context("the request cannot be read")
 }
 
-fn print(gate: &Gate, rehearsal: &Rehearsal<'_>) {
+fn print(out: &mut impl Write, gate: &Gate, rehearsal: &Rehearsal<'_>) -> io::Result<()> {
     match &rehearsal.head {
-        None => println!("head        refused"),
-        Some(head) => println!(
-            "head        {} {} at {}",
-            head.method(),
-            head.path(),
-            head.host().as_str()
-        ),
+        None => writeln!(out, "head        refused")?,
+        Some(head) => {
+            let (method, path, host) = (head.method(), head.path(), head.host().as_str());
+            writeln!(out, "head        {method} {path} at {host}")?;
+        }
     }
     match &rehearsal.route {
-        None => println!("route       none"),
+        None if rehearsal.head.is_none() => {}
+        None => writeln!(out, "route       none")?,
         Some((route, params)) => {
-            match route.carriage() {
-                Some(carriage) => println!(
-                    "route       {} -> upstream {}",
-                    route.name,
-                    carriage.upstream().config.name
-                ),
-                None => println!("route       {} -> the gateway itself", route.name),
-            }
+            let answers = match route.carriage() {
+                Some(carriage) => format!("upstream {}", carriage.upstream().config.name),
+                None => "the gateway itself".to_owned(),
+            };
+            writeln!(out, "route       {} -> {answers}", route.name)?;
             for (name, value) in params {
-                println!("            {{{name}}} = {value}");
+                writeln!(out, "            {{{name}}} = {value}")?;
             }
         }
     }
-    match &rehearsal.credential {
-        None => println!("credential  none"),
-        Some(credential) => println!("credential  found: {:?}", credential.place),
+    if let Some((route, _)) = &rehearsal.route {
+        writeln!(out, "credential  {}", credential(route, rehearsal))?;
     }
     for step in &rehearsal.steps {
         match &step.outcome {
-            Ok(found) => println!("  {:<10}{found}", step.what),
-            Err(refusal) => println!("  {:<10}refused: {}", step.what, refusal.word()),
+            Ok(found) => writeln!(out, "  {:<10}{found}", step.what)?,
+            Err(refusal) => writeln!(out, "  {:<10}refused: {}", step.what, refusal.word())?,
         }
     }
     for asked in &rehearsal.asked {
-        println!("guard       {}", guard(asked));
+        writeln!(out, "guard       {}", guard(asked))?;
     }
     match &rehearsal.decision {
-        Err(refusal) => println!(
-            "decision    refused: {} {} ({})",
-            refusal.status().as_u16(),
-            refusal.word(),
-            refusal.text(crate::refusal::Language::En)
-        ),
-        Ok(permit) => {
-            println!("decision    passes as {:?}", permit.status());
-            println!("limits      {}", limits(gate, rehearsal, permit));
-            if rehearsal.target.is_empty() {
-                println!("answer      by the gateway itself");
-            } else {
-                println!("upstream    {}", rehearsal.target);
-                print_headers(&rehearsal.sent);
-                if !rehearsal.removed.is_empty() {
-                    let names: Vec<&str> = rehearsal.removed.iter().map(|it| it.as_str()).collect();
-                    println!("not sent    {} as it came", names.join(", "));
-                }
-                for capture in rehearsal.captures() {
-                    println!("capture     {}", listened(capture));
-                }
-            }
+        Err(refusal) => {
+            let (status, word) = (refusal.status().as_u16(), refusal.word());
+            let text = refusal.text(Language::En);
+            writeln!(out, "decision    refused: {status} {word} ({text})")
         }
+        Ok(permit) => {
+            writeln!(out, "decision    passes as {}", permit.status().word())?;
+            writeln!(out, "limits      {}", limits(gate, rehearsal, permit))?;
+            print_target(out, rehearsal)
+        }
+    }
+}
+
+fn print_target(out: &mut impl Write, rehearsal: &Rehearsal<'_>) -> io::Result<()> {
+    if rehearsal.target.is_empty() {
+        return writeln!(out, "answer      by the gateway itself");
+    }
+    writeln!(out, "upstream    {}", rehearsal.target)?;
+    print_headers(out, &rehearsal.sent)?;
+    if !rehearsal.removed.is_empty() {
+        let names: Vec<&str> = rehearsal.removed.iter().map(|it| it.as_str()).collect();
+        writeln!(out, "not sent    {} as it came", names.join(", "))?;
+    }
+    for capture in rehearsal.captures() {
+        writeln!(out, "capture     {}", listened(capture))?;
+    }
+    Ok(())
+}
+
+/// Where it was found, or why there is none.
+fn credential(route: &Route, rehearsal: &Rehearsal<'_>) -> &'static str {
+    match (&rehearsal.credential, &rehearsal.decision) {
+        (Some(credential), _) => credential.place.told(),
+        (None, Err(Refusal::CredentialsConflict)) => "two that differ",
+        (None, _) if !route.verifies() => "not looked at: the route is public",
+        (None, _) => "none",
     }
 }
 
@@ -204,7 +215,7 @@ fn limits(gate: &Gate, rehearsal: &Rehearsal<'_>, permit: &Permit) -> String {
     }
 }
 
-fn print_headers(headers: &HeaderMap) {
+fn print_headers(out: &mut impl Write, headers: &HeaderMap) -> io::Result<()> {
     for (name, value) in headers {
         // A route with `credentials = "pass"` sends them on; they are not for the terminal.
         let shown = match name.as_str() {
@@ -213,6 +224,7 @@ fn print_headers(headers: &HeaderMap) {
             _ if value.is_sensitive() => "***".into(),
             _ => String::from_utf8_lossy(value.as_bytes()),
         };
-        println!("            {name}: {shown}");
+        writeln!(out, "            {name}: {shown}")?;
     }
+    Ok(())
 }

@@ -91,7 +91,7 @@ pub(super) async fn run(args: &Import, opened: &Opened) -> anyhow::Result<ExitCo
         ),
         (false, true) => format!("{good} users could be imported"),
         (false, false) => format!("imported {imported} users"),
-    });
+    })?;
     Ok(if refused {
         ExitCode::FAILURE
     } else {

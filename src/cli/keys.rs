@@ -57,8 +57,7 @@ async fn list(opened: &Opened) -> anyhow::Result<()> {
                 .map(|key| names.map(|name| opened::cell(&key[name])).to_vec()),
         );
         opened::table(&rows)
-    });
-    Ok(())
+    })
 }
 
 async fn rotate(opened: &Opened) -> anyhow::Result<()> {
@@ -76,8 +75,7 @@ async fn rotate(opened: &Opened) -> anyhow::Result<()> {
             "{} signs from {from} on; the keys before it verify until {until}",
             made.kid
         )
-    });
-    Ok(())
+    })
 }
 
 /// The key that signs now: the newest whose time has come.

@@ -15,6 +15,7 @@ pub mod user;
 mod import;
 mod opened;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -72,6 +73,15 @@ pub fn main() -> ExitCode {
         fail(&error);
         ExitCode::FAILURE
     })
+}
+
+/// Prints to standard output. A reader that has gone away (`portcullis schema | head`) is no reason to fail.
+fn say(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the command line talks to a person")]

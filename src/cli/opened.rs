@@ -2,8 +2,6 @@
 //! that may be running over it, and what is printed of it. What a command ends is noted in the store, where running
 //! gateways look twice a second, and told through Redis, where there is one.
 
-#![expect(clippy::print_stdout, reason = "the command line's output")]
-
 use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,11 +90,15 @@ impl Place {
 
 impl Opened {
     /// Prints `value`, or what `human` makes of it.
-    pub fn print(&self, value: &Value, human: impl FnOnce() -> String) {
-        match self.json {
-            true => println!("{value:#}"),
-            false => println!("{}", human().trim_end()),
-        }
+    ///
+    /// # Errors
+    /// When standard output takes nothing.
+    pub fn print(&self, value: &Value, human: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = match self.json {
+            true => format!("{value:#}\n"),
+            false => format!("{}\n", human().trim_end()),
+        };
+        Ok(super::say(text)?)
     }
 
     /// Writes the audit line of something that was changed.

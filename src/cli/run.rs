@@ -38,7 +38,7 @@ async fn serve(source: Source) -> anyhow::Result<ExitCode> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (sink, _lines) = crate::observe::access::Sink::start(std::io::stdout())?;
     let running = Running::start(source, sink).await?;
-    announce(&running);
+    announce(&running)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -58,12 +58,12 @@ async fn serve(source: Source) -> anyhow::Result<ExitCode> {
 }
 
 /// The addresses on standard output, one a line, so that whoever started it with port 0 learns them.
-#[expect(clippy::print_stdout, reason = "the command line talks to its caller")]
-pub(super) fn announce(running: &Running) {
+fn announce(running: &Running) -> std::io::Result<()> {
     for address in &running.public {
-        println!("portcullis listening on {address}");
+        super::say(format!("portcullis listening on {address}\n"))?;
     }
-    if let Some(address) = running.admin {
-        println!("portcullis admin on http://{address}");
+    match running.admin {
+        Some(address) => super::say(format!("portcullis admin on http://{address}\n")),
+        None => Ok(()),
     }
 }

@@ -1,6 +1,5 @@
 //! `portcullis schema`: prints the JSON Schema of the configuration, for editors.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use crate::config;
@@ -11,6 +10,6 @@ pub struct Schema {}
 
 /// Prints the schema.
 pub fn run(_args: Schema) -> anyhow::Result<ExitCode> {
-    writeln!(std::io::stdout().lock(), "{:#}", config::schema())?;
+    super::say(format!("{:#}\n", config::schema()))?;
     Ok(ExitCode::SUCCESS)
 }

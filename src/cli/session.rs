@@ -61,8 +61,7 @@ async fn list(opened: &Opened, who: &str) -> anyhow::Result<()> {
     let user = opened.user(who).await?;
     let sessions = opened.store.sessions_of(user.id).await?;
     let value = json!({ "sessions": sessions.iter().map(told).collect::<Vec<_>>() });
-    opened.print(&value, || opened::table(&rows(&sessions)));
-    Ok(())
+    opened.print(&value, || opened::table(&rows(&sessions)))
 }
 
 async fn end(opened: &Opened, id: SessionId) -> anyhow::Result<()> {
@@ -78,8 +77,7 @@ async fn end(opened: &Opened, id: SessionId) -> anyhow::Result<()> {
     opened.store.revoke_tokens(Tokens::OfSession(id)).await?;
     opened.audit("session_end", None, Some(id));
     opened.tell(Ended::Session(id)).await?;
-    report(opened, &ended);
-    Ok(())
+    report(opened, &ended)
 }
 
 async fn end_all(opened: &Opened, who: &str) -> anyhow::Result<()> {
@@ -91,17 +89,16 @@ async fn end_all(opened: &Opened, who: &str) -> anyhow::Result<()> {
     opened.store.revoke_tokens(Tokens::All(user.id)).await?;
     opened.audit("sessions_end", Some(user.id), None);
     opened.tell(Ended::User(user.id)).await?;
-    report(opened, &ended);
-    Ok(())
+    report(opened, &ended)
 }
 
-fn report(opened: &Opened, ended: &[SessionId]) {
+fn report(opened: &Opened, ended: &[SessionId]) -> anyhow::Result<()> {
     let ids: Vec<String> = ended.iter().map(ToString::to_string).collect();
     opened.print(&json!({ "ended": ids }), || match ids.len() {
         0 => "it had ended before".to_owned(),
         1 => "ended 1 session".to_owned(),
         many => format!("ended {many} sessions"),
-    });
+    })
 }
 
 /// A session as JSON.

@@ -48,8 +48,7 @@ async fn back_up(opened: &Opened, file: &std::path::Path) -> anyhow::Result<()> 
     let path = file.display().to_string();
     opened.print(&json!({ "file": path, "bytes": bytes }), || {
         format!("wrote {path} ({bytes} bytes)")
-    });
-    Ok(())
+    })
 }
 
 async fn migrate(opened: &Opened) -> anyhow::Result<()> {
@@ -58,6 +57,5 @@ async fn migrate(opened: &Opened) -> anyhow::Result<()> {
     let engine = opened.store.engine();
     opened.print(&json!({ "engine": engine, "ok": true }), || {
         format!("the store ({engine}) has the form of this version")
-    });
-    Ok(())
+    })
 }

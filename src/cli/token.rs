@@ -1,8 +1,7 @@
 //! `portcullis token`: make a token, look into one, hold one against a config. A token given as `-` is read
 //! from standard input, so that it stands in no shell history and no process list.
 
-#![expect(clippy::print_stdout, reason = "the command line's output")]
-
+use std::fmt::Write;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,6 +14,7 @@ use jiff::Timestamp;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value, json};
 
+use crate::cli::check::config_path;
 use crate::clock::{Clock, UnixSeconds};
 use crate::config::units::duration;
 use crate::config::{self, Config, Issuer, KeySource};
@@ -22,6 +22,7 @@ use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
 use crate::identity::jwt::Jws;
 use crate::identity::mint::MintKey;
+use crate::identity::validity::MILLISECONDS;
 use crate::identity::verifier::{Step, Verifier};
 
 /// Make, inspect and verify tokens.
@@ -43,9 +44,9 @@ enum Call {
 
 #[derive(clap::Args)]
 struct Mint {
-    /// The config that names the issuer.
+    /// The config that names the issuer [default: $PORTCULLIS_CONFIG, else portcullis.toml]
     #[arg(long, short)]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The issuer's name in the config; not needed where there is only one.
     #[arg(long)]
     issuer: Option<String>,
@@ -74,9 +75,9 @@ struct Inspect {
 
 #[derive(clap::Args)]
 struct Verify {
-    /// The config whose issuers count.
+    /// The config whose issuers count [default: $PORTCULLIS_CONFIG, else portcullis.toml]
     #[arg(long, short)]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The token, or `-` for standard input.
     token: String,
 }
@@ -95,8 +96,9 @@ pub fn run(args: Token) -> anyhow::Result<ExitCode> {
 
 impl Mint {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let config = config::load(&self.config)?;
-        println!("{}", self.mint(&config.issuers, Clock::System.now())?);
+        let config = config::load(&config_path(self.config.clone()))?;
+        let token = self.mint(&config.issuers, Clock::System.now())?;
+        super::say(format!("{token}\n"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -163,37 +165,46 @@ impl Inspect {
             decoded(parts.next().unwrap_or_default()).context("the header cannot be read")?;
         let claims =
             decoded(parts.next().unwrap_or_default()).context("the claims cannot be read")?;
-        println!("header  {}", serde_json::to_string_pretty(&header)?);
-        println!("claims  {}", serde_json::to_string_pretty(&claims)?);
+        let mut text = format!(
+            "header  {}\nclaims  {}\n",
+            serde_json::to_string_pretty(&header)?,
+            serde_json::to_string_pretty(&claims)?
+        );
         for name in ["auth_time", "iat", "nbf", "exp"] {
             if let Some(time) = claims.get(name) {
-                println!("{name:9}  {}", dated(time, now));
+                writeln!(text, "{name:9}  {}", dated(time, now))?;
             }
         }
         for warning in warnings(&token, &header, &claims, now) {
-            println!("warning  {warning}");
+            writeln!(text, "warning  {warning}")?;
         }
-        println!("Nothing of this was verified: `portcullis token verify` does that.");
+        text.push_str("Nothing of this was verified: `portcullis token verify` does that.\n");
+        super::say(text)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Verify {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let config = config::load(&self.config)?;
+        let config = config::load(&config_path(self.config))?;
         let token = read_token(&self.token)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let steps = runtime.block_on(examine(config, &token))?;
+        let (steps, warnings) = runtime.block_on(examine(config, &token))?;
+        let accepted = steps.iter().all(|step| step.outcome.is_ok());
+        let mut text = String::new();
+        for warning in warnings {
+            writeln!(text, "warning  {warning}")?;
+        }
         for step in &steps {
             match &step.outcome {
-                Ok(found) => println!("ok       {:10} {found}", step.what),
-                Err(refusal) => println!("refused  {:10} {}", step.what, refusal.word()),
+                Ok(found) => writeln!(text, "ok       {:10} {found}", step.what)?,
+                Err(refusal) => writeln!(text, "refused  {:10} {}", step.what, refusal.word())?,
             }
         }
-        let accepted = steps.iter().all(|step| step.outcome.is_ok());
-        println!("{}", if accepted { "accepted" } else { "refused" });
+        text.push_str(if accepted { "accepted\n" } else { "refused\n" });
+        super::say(text)?;
         Ok(match accepted {
             true => ExitCode::SUCCESS,
             false => ExitCode::from(1),
@@ -201,8 +212,8 @@ impl Verify {
     }
 }
 
-/// Every step of the token's way, with keys that are fetched now.
-async fn examine(mut config: Config, token: &str) -> anyhow::Result<Vec<Step>> {
+/// Every step of the token's way, with keys that are fetched now, and which could not be.
+async fn examine(mut config: Config, token: &str) -> anyhow::Result<(Vec<Step>, Vec<String>)> {
     for issuer in &mut config.issuers {
         if let KeySource::JwksUrl(settings) = &mut issuer.keys {
             // The copy on disk belongs to the gateway, which may run as another user.
@@ -223,12 +234,13 @@ async fn examine(mut config: Config, token: &str) -> anyhow::Result<Vec<Step>> {
         // The fetch has a time-out of its own, so that this ends.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for (issuer, status) in verifier.key_status() {
-        if let Some(error) = status.last_error {
-            println!("warning  the keys of {issuer} could not be fetched: {error}");
-        }
-    }
-    Ok(verifier.examine(token))
+    let failures = verifier.key_status().filter_map(|(issuer, status)| {
+        let error = status.last_error?;
+        Some(format!(
+            "the keys of {issuer} could not be fetched: {error}"
+        ))
+    });
+    Ok((verifier.examine(token), failures.collect()))
 }
 
 /// The token itself: the argument, or standard input for `-`. A pasted `Bearer ` is no part of it.
@@ -319,7 +331,7 @@ fn warnings(
         None => found.push("exp is missing: it would never end".to_owned()),
         Some(None) => found.push("exp is no number".to_owned()),
         Some(Some(exp)) if exp <= now as f64 => found.push("it has expired".to_owned()),
-        Some(Some(exp)) if exp > MILLISECONDS => {
+        Some(Some(exp)) if exp > MILLISECONDS as f64 => {
             found.push("exp looks like milliseconds; it must be seconds".to_owned());
         }
         Some(Some(_)) => {}
@@ -344,8 +356,6 @@ fn seconds(text: &str) -> Result<u64, String> {
 
 /// Far more than any token: what standard input may hold.
 const MAX_INPUT: u64 = 1024 * 1024;
-/// The first of January 5138 in seconds, and some day in 1973 in milliseconds.
-const MILLISECONDS: f64 = 1e11;
 
 #[cfg(test)]
 mod tests {
@@ -369,7 +379,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_minted_is_accepted_until_it_expires() {
         let mint = |ttl| Mint {
-            config: PathBuf::new(),
+            config: None,
             issuer: Some("demo".to_owned()),
             sub: "somebody".to_owned(),
             claims: vec![("role".to_owned(), json!("admin"))],
@@ -381,7 +391,7 @@ mod tests {
             let config = config();
             let issued = Clock::System.now() - age;
             let token = mint(ttl).mint(&config.issuers, issued).unwrap();
-            let steps = examine(config, &token).await.unwrap();
+            let (steps, _) = examine(config, &token).await.unwrap();
             let last = steps.last().unwrap();
             assert_eq!(last.outcome.as_ref().err().copied(), refusal, "{last:?}");
         }

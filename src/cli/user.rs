@@ -154,8 +154,7 @@ impl Add {
         let user = opened.store.add_user(user).await.map_err(taken)?;
         let value = told(&user);
         opened.audit("user_create", Some(user.id), None);
-        opened.print(&value, || format!("added {} ({})", called(&user), user.id));
-        Ok(())
+        opened.print(&value, || format!("added {} ({})", called(&user), user.id))
     }
 }
 
@@ -180,8 +179,7 @@ impl List {
                 String::new()
             };
             format!("{}{more}", opened::table(&rows))
-        });
-        Ok(())
+        })
     }
 }
 
@@ -204,8 +202,7 @@ impl Passwd {
                 "{} has a new password; all its tokens have ended",
                 called(&user)
             )
-        });
-        Ok(())
+        })
     }
 }
 
@@ -225,8 +222,7 @@ impl Delete {
             .await?;
         opened.audit("user_delete", Some(user.id), None);
         opened.tell(Ended::User(user.id)).await?;
-        opened.print(&told(&user), || format!("deleted {}", called(&user)));
-        Ok(())
+        opened.print(&told(&user), || format!("deleted {}", called(&user)))
     }
 }
 
@@ -257,8 +253,7 @@ async fn switch(opened: &Opened, who: &str, to: Switch) -> anyhow::Result<()> {
     } else {
         "enabled"
     };
-    opened.print(&told(&user), || format!("{word} {}", called(&user)));
-    Ok(())
+    opened.print(&told(&user), || format!("{word} {}", called(&user)))
 }
 
 async fn show(opened: &Opened, who: &str) -> anyhow::Result<()> {
@@ -274,8 +269,7 @@ async fn show(opened: &Opened, who: &str) -> anyhow::Result<()> {
             .collect();
         let sessions = super::session::rows(&sessions);
         format!("{}\n\n{}", opened::table(&rows), opened::table(&sessions))
-    });
-    Ok(())
+    })
 }
 
 /// Writes a change, if the user is still there.

@@ -17,7 +17,7 @@ use http_body::Frame;
 use self::names::{Names, Verdict};
 use crate::config::{self, Credentials};
 use crate::observe::request_id::RequestId;
-use crate::policy::{AuthStatus, Permit};
+use crate::policy::Permit;
 use crate::request::head::Head;
 use crate::request::host::Host;
 use crate::request::peer::{
@@ -64,7 +64,10 @@ impl HeaderPlan {
         set_forwarding(headers, head, stamp.forwarding);
         // Ours come last, and replace: no rule of a route can stand in their place.
         set_all(headers, identity);
-        headers.insert(self.status_header.clone(), status_value(permit.status()));
+        headers.insert(
+            self.status_header.clone(),
+            HeaderValue::from_static(permit.status().word()),
+        );
         headers.insert(self.request_id_header.clone(), stamp.id.header_value());
     }
 
@@ -322,14 +325,6 @@ fn set_all(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
     for (name, value) in fields {
         headers.insert(name.clone(), value.clone());
     }
-}
-
-fn status_value(status: AuthStatus) -> HeaderValue {
-    HeaderValue::from_static(match status {
-        AuthStatus::Authenticated => "authenticated",
-        AuthStatus::Guest => "guest",
-        AuthStatus::InvalidToken => "invalid_token",
-    })
 }
 
 /// `X-Forwarded-*` and `Forwarded`: from the connection, or behind what a trusted proxy wrote.

@@ -1,6 +1,9 @@
 //! Whether verified claims hold here and now: times, audience, subject. Every check is our own; a claim
 //! that is there with the wrong type is a failure, never "absent" (CVE-2026-25537). Pure.
 
+use std::fmt;
+
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::clock::UnixSeconds;
@@ -50,6 +53,28 @@ pub fn subject(claims: &Map<String, Value>) -> Result<&str, Refusal> {
         _ => Err(Refusal::TokenClaimsInvalid),
     }
 }
+
+/// When a token ends, for people.
+pub struct Until(pub UnixSeconds);
+
+impl fmt::Display for Until {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = i64::try_from(self.0)
+            .ok()
+            .and_then(|end| Timestamp::from_second(end).ok());
+        match end {
+            Some(end) => write!(f, "valid until {end}")?,
+            None => f.write_str("valid until the end of the calendar")?,
+        }
+        match self.0 > MILLISECONDS {
+            true => f.write_str("; exp looks like milliseconds, it must be seconds"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// What no token's end in seconds is greater than (the year 5138), and any in milliseconds is (one in 1973).
+pub const MILLISECONDS: UnixSeconds = 100_000_000_000;
 
 /// No token lasts beyond the year 9999, so that whoever adds to its end cannot overflow.
 pub const LATEST: UnixSeconds = 253_402_300_799;
@@ -191,6 +216,24 @@ mod tests {
             judge(&json!({"exp": exp, "sub": "u"}).to_string()),
             Err(Refusal::AudienceMismatch)
         );
+    }
+
+    #[test]
+    fn an_end_is_told_as_a_date_with_a_word_where_it_was_hardly_meant() {
+        for (end, told) in [
+            (NOW, "valid until 2027-01-15T08:00:00Z"),
+            (MILLISECONDS, "valid until 5138-11-16T09:46:40Z"),
+            (
+                MILLISECONDS + 1,
+                "valid until 5138-11-16T09:46:41Z; exp looks like milliseconds, it must be seconds",
+            ),
+            (
+                LATEST,
+                "valid until the end of the calendar; exp looks like milliseconds, it must be seconds",
+            ),
+        ] {
+            assert_eq!(Until(end).to_string(), told);
+        }
     }
 
     #[test]

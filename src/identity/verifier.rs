@@ -18,7 +18,7 @@ use crate::identity::jwt::{self, Unverified};
 use crate::identity::refused::Refused;
 use crate::identity::sessions::{OwnSessions, hash_of};
 use crate::identity::sightings::{Sighting, Sightings};
-use crate::identity::validity::{Expected, LATEST};
+use crate::identity::validity::{Expected, LATEST, Until};
 use crate::identity::{Caller, Identity};
 use crate::records::TokenHash;
 use crate::refusal::Refusal;
@@ -399,7 +399,7 @@ impl Verifier {
             .expected(issuer)
             .judge(&claims)
             .map_err(refuse("claims"))?;
-        note("claims", format_args!("valid until {ends_at}"));
+        note("claims", format_args!("{}", Until(ends_at)));
         let verified = Verified {
             claims,
             ends_at,

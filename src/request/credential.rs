@@ -42,6 +42,20 @@ pub enum Place {
     Ticket,
 }
 
+impl Place {
+    /// What people call it.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::Bearer => "in Authorization",
+            Self::Header => "in a header of its own",
+            Self::Query => "in the query",
+            Self::Cookie => "in a cookie",
+            Self::Subprotocol => "in Sec-WebSocket-Protocol",
+            Self::Ticket => "a ticket",
+        }
+    }
+}
+
 /// What was found in the places that a route allows.
 #[derive(Clone, Debug)]
 pub enum Found {

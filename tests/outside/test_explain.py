@@ -108,11 +108,11 @@ def test_a_request_that_passes_is_told_step_by_step(explain):
         "head        PUT /edit/ab at localhost",
         "route       editors -> upstream app",
         "            {rest} = ab",
-        "credential  found: Bearer",
+        "credential  in Authorization",
         "  issuer    project",
         "  algorithm HS256",
         "  signature valid",
-        "decision    passes as Authenticated",
+        "decision    passes as authenticated",
         "upstream    /edit/ab?x=1",
         "            x-user-id: ada",
         "            x-user-email: ada@example.test",
@@ -120,6 +120,27 @@ def test_a_request_that_passes_is_told_step_by_step(explain):
     ]:
         assert line in text.splitlines(), text
     assert "mallory" not in text
+
+
+def test_what_became_of_the_credential_is_told(explain):
+    token = mint("ada")
+    for words, line in [
+        (("GET /edit/a?token=other",), "credential  two that differ"),
+        (("GET /open",), "credential  not looked at: the route is public"),
+        (("GET /guests",), "credential  in Authorization"),
+    ]:
+        assert line in explain(*words, token=token)[1].splitlines(), words
+    for words, line in [
+        (("GET /guests",), "credential  none"),
+        (("GET /guests?token=bad",), "credential  in the query"),
+        (("GET /guests", "-H", "cookie: portcullis=bad"), "credential  in a cookie"),
+    ]:
+        assert line in explain(*words)[1].splitlines(), words
+    # Where a request did not come that far, nothing is said of it.
+    told = explain("GET /nowhere", token=token)[1]
+    assert "route       none" in told and "credential" not in told
+    told = explain("GET /a/../b", token=token)[1]
+    assert "route" not in told and "credential" not in told
 
 
 def test_a_guest_is_told_as_one(explain):

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::body::Body;
 use crate::config;
-use crate::policy::{AuthStatus, Permit};
+use crate::policy::Permit;
 use crate::refusal::Refusal;
 
 /// What the client offered, without its credential.
@@ -86,17 +86,12 @@ pub fn greeting(
     connection_id: Option<&str>,
     permit: &Permit,
 ) -> Option<String> {
-    let status = match permit.status() {
-        AuthStatus::Authenticated => "authenticated",
-        AuthStatus::Guest => "guest",
-        AuthStatus::InvalidToken => "invalid_token",
-    };
     let greeting = Greeting {
         kind: "connected",
         message: &websocket.greeting_message,
         connection_id,
         user_id: permit.identity().map(|identity| &*identity.user_id),
-        auth_status: status,
+        auth_status: permit.status().word(),
     };
     if !websocket.greeting {
         return None;
