@@ -1,5 +1,6 @@
 //! The admin listener's sockets; what is answered there is `admin`'s.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::task::JoinHandle;
 
 use crate::admin;
 use crate::admin::streams::Live;
@@ -16,18 +18,14 @@ use crate::server::Station;
 
 /// Serves probes, metrics and the document of the APIs until the process ends.
 pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
-    // A slow client of the metrics page must not keep others from it, nor pile up.
-    let seats = Arc::new(tokio::sync::Semaphore::new(64));
+    let mut seats = Seats::default();
     loop {
         let Ok((socket, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let Ok(seat) = Arc::clone(&seats).try_acquire_owned() else {
-            continue;
-        };
         let station = Arc::clone(&station);
-        tokio::task::spawn_local(async move {
+        seats.give(tokio::task::spawn_local(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let station = Arc::clone(&station);
                 async move {
@@ -51,7 +49,25 @@ pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
                 .serve_connection(TokioIo::new(socket), service);
             // A scraper that failed will come again.
             let _ = served.await;
-            drop(seat);
-        });
+        }));
     }
 }
+
+/// The connections that are served. Clients that are slow, or say nothing, must neither pile up nor keep a probe out: where
+/// all seats are taken, whoever has sat for longest goes.
+#[derive(Default)]
+struct Seats(VecDeque<JoinHandle<()>>);
+
+impl Seats {
+    fn give(&mut self, connection: JoinHandle<()>) {
+        self.0.retain(|seated| !seated.is_finished());
+        if self.0.len() >= SEATS
+            && let Some(longest) = self.0.pop_front()
+        {
+            longest.abort();
+        }
+        self.0.push_back(connection);
+    }
+}
+
+const SEATS: usize = 64;

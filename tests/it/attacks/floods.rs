@@ -4,7 +4,10 @@ use super::rawh2::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Http2, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE,
 };
+use serde_json::json;
+
 use super::{Siege, as_user, get, request, setup};
+use crate::harness::setup::token_with;
 
 #[tokio::test]
 async fn too_large_a_head_is_refused_and_the_connection_closed() {
@@ -327,9 +330,51 @@ async fn labels_name_no_client() {
     ] {
         siege.strike(bytes).await;
     }
+    // A token in each of its places, good and bad.
+    let mark = token_with(
+        600,
+        json!({"sub": "SUBMARK", "email": "MAILMARK@example.test", "session_id": "SESSIONMARK", "role": "ROLEMARK"}),
+    );
+    for token in [&*mark, "TOKENMARK", "TOKENMARK.TOKENMARK.TOKENMARK"] {
+        for path in [
+            "/open/PATHMARK",
+            "/api/PATHMARK",
+            "/maybe/PATHMARK",
+            "/PATHMARK",
+        ] {
+            for bytes in [
+                get(&format!("{path}?token={token}"), ""),
+                get(&format!("{path}?access_token={token}"), ""),
+                get(&format!("{path}?ticket=pt_{token}"), ""),
+                get(path, &format!("authorization: Bearer {token}")),
+                get(path, &format!("token: {token}")),
+                get(path, &format!("x-session-token: {token}")),
+                get(
+                    path,
+                    &format!("cookie: portcullis={token}; other=COOKIEMARK"),
+                ),
+                get(path, &format!("sec-websocket-protocol: bearer, {token}")),
+            ] {
+                siege.strike(bytes).await;
+            }
+        }
+    }
     let page = siege.gateway.page("/metrics").await.text();
     for mark in ["MARK", "u1", "example.test", "hostmark", "eyJ"] {
         assert!(!page.contains(mark), "{mark}");
+    }
+    // What stands in quotes is known beforehand, whatever clients say.
+    let labels = page.lines().filter(|line| !line.starts_with('#'));
+    for value in labels.flat_map(|line| line.split('"').skip(1).step_by(2)) {
+        let word = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        let method = value.len() <= 7 && value.bytes().all(|byte| byte.is_ascii_uppercase());
+        let known = value.bytes().all(word)
+            || method
+            || value == "+Inf"
+            || value == env!("CARGO_PKG_VERSION")
+            || value.parse::<f64>().is_ok()
+            || value.starts_with("127.0.0.1:");
+        assert!(known, "{value}");
     }
 }
 
@@ -357,6 +402,18 @@ async fn pages_in_a_browser_do_not_reach_the_admin_listener() {
                     "GET {path} HTTP/1.1\r\n{lines}\r\nconnection: close\r\n\r\n"
                 ))
                 .await;
+            assert_eq!(client.answer().await.status(), status, "{name} {path}");
+        }
+        // Who may not ask is not told whether there is anything.
+        for path in ["/streams", "/openapi.json", "/docs", "/nothing"] {
+            let mut client = crate::harness::Peer::connect(siege.gateway.admin).await;
+            client
+                .send(format!(
+                    "GET {path} HTTP/1.1\r\n{lines}\r\nconnection: close\r\n\r\n"
+                ))
+                .await;
+            let known = status != 200 || matches!(path, "/openapi.json" | "/docs");
+            let status = if known { status } else { 404 };
             assert_eq!(client.answer().await.status(), status, "{name} {path}");
         }
     }

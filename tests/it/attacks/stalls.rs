@@ -5,7 +5,7 @@ use http::Response;
 use super::rawh2::{DATA, HEADERS, Http2, RST_STREAM, SETTINGS};
 use crate::harness::peer::RawUpstream;
 use crate::harness::upstream::{Pieces, channel};
-use crate::harness::{Gateway, Setup, Upstream};
+use crate::harness::{Gateway, Peer, Setup, Upstream};
 
 /// SETTINGS_INITIAL_WINDOW_SIZE: nothing of an answer's body may be sent.
 const NO_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
@@ -96,6 +96,24 @@ async fn a_body_that_comes_too_slowly_is_refused() {
         }
     }
     assert_eq!(&start, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn clients_that_stall_keep_nobody_from_the_admin_listener() {
+    let gateway = Gateway::start(&Setup::simple("http://127.0.0.1:9")).await;
+    let mut stalled = Vec::new();
+    // Some say nothing, some never end their head, some take none of what they asked for.
+    for at in 0..200 {
+        let mut client = Peer::connect(gateway.admin).await;
+        let words = match at % 3 {
+            0 => String::new(),
+            1 => "GET /metrics HTTP/1.1\r\nhost: localhost\r\n".to_owned(),
+            _ => "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(20),
+        };
+        client.send(words).await;
+        stalled.push(client);
+        assert_eq!(gateway.page("/healthz").await.status(), 200, "{at}");
+    }
 }
 
 #[tokio::test]
