@@ -1,5 +1,7 @@
 """The demo's page in a browser, as somebody uses it who sees it for the first time."""
 
+import subprocess
+
 import httpx
 import pytest
 from harness.demo import Demo
@@ -82,3 +84,25 @@ def test_one_registers_once_and_signs_in_again(page, demo):
     shows(page, "#who", "bob@example.com")
     page.click("#sign-out")
     shows(page, "#who", "guest")
+
+
+def test_what_it_prints_to_try_works_as_it_stands(demo):
+    demo.out.wait("Ctrl-C ends it")
+    lines = [line.strip() for line in "\n".join(demo.out.kept).replace("\\\n", "").split("\n")]
+    variables = [line for line in lines if line.startswith(("TOKEN=", "EXPIRED="))]
+    assert len(variables) == 2
+    told = []
+    for line in lines:
+        if line.startswith("curl "):
+            script = "\n".join([*variables, line + " -sS --noproxy '*' -w '\n%{http_code}'"])
+            done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, (line, done.stderr)
+            told.append((done.stdout.rsplit("\n", 1)[1], done.stdout))
+    statuses = [status for status, _ in told]
+    assert statuses == ["200", "200", "201", "200", "200", "200", "401", "401", "400"]
+    assert "event: complete" in told[0][1] and '"finished":' in told[1][1]
+    # Whatever one says oneself.
+    assert '"x-user-id":"root"' not in told[5][1] and '"x-auth-status":"authenticated"' in told[5][1]
+    words = ["token_missing", "token_expired", "credentials_conflict"]
+    for word, (_, text) in zip(words, told[6:], strict=True):
+        assert word in text

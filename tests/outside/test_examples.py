@@ -4,9 +4,13 @@ import asyncio
 import json
 import os
 import queue
+import re
 import subprocess
+import tomllib
 
+import httpx
 import pytest
+import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 from harness.examples import EXAMPLES, text
@@ -26,6 +30,8 @@ VARIABLES = {
     "SUPABASE_SERVICE_KEY": "sb_secret_9f8e7d6c5b4a39281706f5e4",
 }
 ISSUER = "https://accounts.example.com"
+DRAIN_TIMEOUT = 30
+"""Seconds: the default of `[server] drain_timeout`."""
 
 
 def check(path) -> subprocess.CompletedProcess:
@@ -46,6 +52,38 @@ def test_an_example_passes_check(path):
     done = check(path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_the_compose_file_the_image_and_their_config_fit_together():
+    folder = EXAMPLES / "compose"
+    compose = yaml.safe_load((folder / "compose.yaml").read_text(encoding="utf-8"))
+    whole = (folder / "portcullis.toml").read_text(encoding="utf-8")
+    config = tomllib.loads(whole)
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    gateway = compose["services"]["portcullis"]
+    # The image is built from here, and reads the config where the file is mounted.
+    assert (folder / gateway["build"]).resolve() == ROOT
+    mounts = dict(volume.split(":")[:2] for volume in gateway["volumes"])
+    inside = mounts.pop("./portcullis.toml")
+    assert f'CMD ["run", "--config", "{inside}"]' in image
+    # Every variable that it wants is given, and none that it does not.
+    assert set(re.findall(r"\$\{(\w+)\}", whole)) == set(gateway["environment"])
+    # What must outlive the container lies in the volume, on a folder that the image has for its user.
+    (volume, kept), *others = mounts.items()
+    assert not others and volume in compose["volumes"]
+    assert config["store"]["url"].removeprefix("sqlite:").startswith(kept + "/")
+    user = re.search(r"^USER (\d+):(\d+)$", image, re.MULTILINE)
+    assert f"install -d -m 700 -o {user[1]} -g {user[2]} {kept.lstrip('/')}" in image
+    # Ports: the published one, the probed one, the service's.
+    (listen,) = config["server"]["listen"]
+    assert gateway["ports"] == [f"{listen.split(':')[1]}:{listen.split(':')[1]}"]
+    assert f'"probe", "http://{config["admin"]["listen"]}/healthz"' in image
+    (endpoint,) = config["upstream"][0]["endpoints"]
+    service = compose["services"][httpx.URL(endpoint).host]
+    assert set(service["networks"]) == {"inside"} and compose["networks"]["inside"]["internal"]
+    assert "inside" in gateway["networks"] and "ports" not in service
+    # A drain has its time.
+    assert int(gateway["stop_grace_period"].rstrip("s")) > DRAIN_TIMEOUT
 
 
 def test_check_names_what_is_wrong_with_its_file_and_line(tmp_path):

@@ -1,7 +1,10 @@
 """An issuer with a JWKS URL: rotation, unknown keys, an issuer that is down or talks nonsense."""
 
+import ssl
+
 import httpx
 import pytest
+from harness import certificates
 from harness.gateway import config
 from harness.jwks import MAKERS, Issuer, Key
 from harness.tokens import bearer, mint
@@ -121,6 +124,18 @@ def test_the_last_good_keys_are_kept_when_the_issuer_talks_nonsense(start, issue
     while issuer.asked == before:
         status(gateway, Key("ES256").mint(iss=PUBLISHED))
     assert status(gateway, good.mint(iss=PUBLISHED)) == 200
+
+
+def test_keys_are_fetched_from_nobody_who_cannot_prove_who_it_is(start, issuer, tmp_path):
+    certificate, key = certificates.write(tmp_path, "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    issuer.server.socket = context.wrap_socket(issuer.server.socket, server_side=True)
+    secure = CONFIG.replace("http://${JWKS}", "https://${JWKS}")
+    gateway = start(secure, JWKS=issuer.address.replace("127.0.0.1", "localhost"))
+    gateway.log.wait("keys could not be fetched.*cannot be reached")
+    assert status(gateway, issuer.keys[0].mint(iss=PUBLISHED)) == "keys_unavailable"
+    assert issuer.asked == 0
 
 
 def test_an_issuer_that_is_down_at_the_start_is_no_crash(start, issuer):
