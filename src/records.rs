@@ -70,6 +70,8 @@ pub struct User {
     pub user_metadata: Object,
     pub email_confirmed_at: Option<UnixMillis>,
     pub phone_confirmed_at: Option<UnixMillis>,
+    /// By an operator.
+    pub invited_at: Option<UnixMillis>,
     pub confirmation_sent_at: Option<UnixMillis>,
     pub recovery_sent_at: Option<UnixMillis>,
     pub reauthentication_sent_at: Option<UnixMillis>,

@@ -249,7 +249,7 @@ impl Accounts {
             return Ok(());
         };
         let noted = Box::new(move |user: &User| match due.address(user) {
-            Some(_) => Change::Write(due.noted(user.clone())),
+            Some(_) => Change::Write(noted(user.clone(), (due.kind, due.now))),
             None => Change::Keep,
         });
         self.store.change_user(user.id, noted).await?;
@@ -419,18 +419,23 @@ impl Due {
         let soon = last.is_some_and(|last| self.now.saturating_sub(last) < self.again);
         address.filter(|_| !soon)
     }
+}
 
-    fn noted(&self, mut user: User) -> User {
-        match self.kind {
-            CodeKind::Signup | CodeKind::Invite => user.confirmation_sent_at = Some(self.now),
-            CodeKind::Recovery | CodeKind::Magiclink => user.recovery_sent_at = Some(self.now),
-            CodeKind::Reauthentication => user.reauthentication_sent_at = Some(self.now),
-            CodeKind::EmailChange => {
-                user.email_change = user.email_change.map(|(email, _)| (email, self.now));
-            }
+/// The user with a note of when a code of this kind was made for it.
+pub(super) fn noted(mut user: User, (kind, now): (CodeKind, UnixMillis)) -> User {
+    match kind {
+        CodeKind::Signup => user.confirmation_sent_at = Some(now),
+        CodeKind::Invite => {
+            user.confirmation_sent_at = Some(now);
+            user.invited_at = Some(now);
         }
-        user
+        CodeKind::Recovery | CodeKind::Magiclink => user.recovery_sent_at = Some(now),
+        CodeKind::Reauthentication => user.reauthentication_sent_at = Some(now),
+        CodeKind::EmailChange => {
+            user.email_change = user.email_change.map(|(email, _)| (email, now));
+        }
     }
+    user
 }
 
 /// The user with the address confirmed; `None`: the code does not fit any more, or changes nothing.

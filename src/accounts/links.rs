@@ -1,7 +1,7 @@
 //! Codes that an operator asks for: invitations, which go by mail, and links that the operator sends itself.
 
 use super::admin::{AdminUser, NewPassword};
-use super::codes::Made;
+use super::codes::{self, Made};
 use super::mail::{Addressee, Errand};
 use super::profile;
 use super::{AccountError, Accounts};
@@ -48,6 +48,7 @@ impl Accounts {
         said: Object,
     ) -> Result<User, AccountError> {
         let user = self.newcomer(email, said, None).await?;
+        let user = self.noted(&user, CodeKind::Invite).await?;
         self.courier.give(Errand {
             kind: CodeKind::Invite,
             to: Addressee::User(user.id),
@@ -84,6 +85,7 @@ impl Accounts {
                 return Err(AccountError::NotFound);
             }
         };
+        let user = self.noted(&user, kind).await?;
         let pending = user.email_change.as_ref().map(|(email, _)| email);
         let to = match kind {
             CodeKind::EmailChange => pending,
@@ -126,32 +128,26 @@ impl Accounts {
         if known.as_ref().is_some_and(confirmed) {
             return Err(AccountError::UserExists(Unique::Email));
         }
-        let user = match known {
-            Some(user) => {
-                let new = AdminUser {
-                    password,
-                    user_metadata: Some(said),
-                    ..AdminUser::default()
-                };
-                self.admin_update(user.id, new).await?
-            }
-            None => {
-                let new = AdminUser {
-                    email: Some(email.to_owned()),
-                    password,
-                    user_metadata: Some(said),
-                    ..AdminUser::default()
-                };
-                self.admin_create(new).await?
-            }
+        let new = AdminUser {
+            password,
+            user_metadata: Some(said),
+            ..AdminUser::default()
         };
+        match known {
+            Some(user) => self.admin_update(user.id, new).await,
+            None => {
+                let email = Some(email.to_owned());
+                self.admin_create(AdminUser { email, ..new }).await
+            }
+        }
+    }
+
+    /// The user, with a note of when this was made for it: clients show that.
+    async fn noted(&self, user: &User, kind: CodeKind) -> Result<User, AccountError> {
         let now = self.now();
-        let asked = Box::new(move |user: &User| {
-            let mut user = user.clone();
-            user.confirmation_sent_at = Some(now);
-            Change::Write(user)
-        });
-        let user = self.store.change_user(user.id, asked).await?;
+        let noted =
+            Box::new(move |user: &User| Change::Write(codes::noted(user.clone(), (kind, now))));
+        let user = self.store.change_user(user.id, noted).await?;
         user.ok_or(AccountError::NotFound)
     }
 

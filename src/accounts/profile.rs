@@ -129,6 +129,7 @@ pub(super) fn made_up(new: &Registration, now: UnixMillis) -> User {
         user_metadata: said,
         email_confirmed_at: None,
         phone_confirmed_at: None,
+        invited_at: None,
         confirmation_sent_at: Some(now),
         recovery_sent_at: None,
         reauthentication_sent_at: None,

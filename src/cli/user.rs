@@ -332,6 +332,7 @@ fn told(user: &Account) -> Value {
         "app_metadata": user.app_metadata,
         "user_metadata": user.user_metadata,
         "email_confirmed_at": opened::time(user.email_confirmed_at),
+        "invited_at": opened::time(user.invited_at),
         "last_sign_in_at": opened::time(user.last_sign_in_at),
         "created_at": opened::time(Some(user.created_at)),
         "updated_at": opened::time(Some(user.updated_at)),

@@ -30,6 +30,11 @@ pub(super) const SQLITE: &[Migration] = &[
         name: "email_change",
         sql: include_str!("migrations/sqlite/0004_email_change.sql"),
     },
+    Migration {
+        version: 5,
+        name: "invited",
+        sql: include_str!("migrations/sqlite/0005_invited.sql"),
+    },
 ];
 
 /// The steps of PostgreSQL, in their order.
@@ -53,6 +58,11 @@ pub(super) const POSTGRES: &[Migration] = &[
         version: 4,
         name: "email_change",
         sql: include_str!("migrations/postgres/0004_email_change.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "invited",
+        sql: include_str!("migrations/postgres/0005_invited.sql"),
     },
 ];
 

@@ -136,6 +136,7 @@ pub(super) fn user(row: &mut Row<'_>) -> Result<User, StoreError> {
         created_at: row.integer()?,
         updated_at: row.integer()?,
         deleted_at: row.maybe_integer()?,
+        invited_at: row.maybe_integer()?,
     })
 }
 

@@ -7,7 +7,8 @@ macro_rules! user_columns {
         "u.id, u.number, u.username, u.username_key, u.email, u.phone, u.password, u.role, u.anonymous, \
          u.disabled, u.banned_until, u.app_metadata, u.user_metadata, u.email_confirmed_at, \
          u.phone_confirmed_at, u.confirmation_sent_at, u.recovery_sent_at, u.reauthentication_sent_at, \
-         u.email_change, u.email_change_sent_at, u.last_sign_in_at, u.created_at, u.updated_at, u.deleted_at"
+         u.email_change, u.email_change_sent_at, u.last_sign_in_at, u.created_at, u.updated_at, u.deleted_at, \
+         u.invited_at"
     };
 }
 
@@ -40,15 +41,15 @@ pub(super) const ADD_USER: &str = "INSERT INTO users \
     (id, username, username_key, email, phone, password, role, anonymous, disabled, banned_until, \
      app_metadata, user_metadata, email_confirmed_at, phone_confirmed_at, confirmation_sent_at, \
      recovery_sent_at, reauthentication_sent_at, email_change, email_change_sent_at, last_sign_in_at, \
-     created_at, updated_at, deleted_at, search) \
+     created_at, updated_at, deleted_at, invited_at, search) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
-     $21, $22, $23, $24) RETURNING number";
+     $21, $22, $23, $24, $25) RETURNING number";
 pub(super) const WRITE_USER: &str = "UPDATE users SET \
     username = $1, username_key = $2, email = $3, phone = $4, password = $5, role = $6, anonymous = $7, \
     disabled = $8, banned_until = $9, app_metadata = $10, user_metadata = $11, email_confirmed_at = $12, \
     phone_confirmed_at = $13, confirmation_sent_at = $14, recovery_sent_at = $15, \
     reauthentication_sent_at = $16, email_change = $17, email_change_sent_at = $18, last_sign_in_at = $19, \
-    created_at = $20, updated_at = $21, deleted_at = $22, search = $23 WHERE id = $24";
+    created_at = $20, updated_at = $21, deleted_at = $22, invited_at = $23, search = $24 WHERE id = $25";
 pub(super) const USER: &str = concat!("SELECT ", user_columns!(), " FROM users u WHERE u.id = $1");
 pub(super) const USER_BY_NAME: &str = concat!(
     "SELECT ",

@@ -124,6 +124,7 @@ fn user_cells(user: &User) -> Vec<Value> {
         user.created_at.into(),
         user.updated_at.into(),
         user.deleted_at.into(),
+        user.invited_at.into(),
         (&*searchable(user)).into(),
     ]
 }
@@ -176,6 +177,7 @@ pub(super) fn new_user(new: NewUser) -> User {
         user_metadata: new.user_metadata,
         email_confirmed_at: new.email_confirmed_at,
         phone_confirmed_at: new.phone_confirmed_at,
+        invited_at: None,
         confirmation_sent_at: new.confirmation_sent_at,
         recovery_sent_at: None,
         reauthentication_sent_at: None,

@@ -129,6 +129,7 @@ impl Said {
             user_metadata: Object::new(),
             phone_confirmed_at: None,
             confirmation_sent_at: None,
+            invited_at: None,
             recovery_sent_at: None,
             reauthentication_sent_at: None,
             email_change: None,

@@ -29,6 +29,8 @@ pub struct UserReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmation_sent_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    invited_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     recovery_sent_at: Option<String>,
@@ -215,6 +217,7 @@ impl UserReply {
             email: account::shown_email(user),
             email_confirmed_at: time(user.email_confirmed_at),
             phone: user.phone.clone().unwrap_or_default(),
+            invited_at: time(user.invited_at),
             phone_confirmed_at: time(user.phone_confirmed_at),
             confirmation_sent_at: time(user.confirmation_sent_at),
             confirmed_at: time(confirmed.into_iter().flatten().min()),

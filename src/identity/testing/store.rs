@@ -112,6 +112,7 @@ pub(crate) fn user(number: u128) -> User {
         email_confirmed_at: None,
         phone_confirmed_at: None,
         confirmation_sent_at: None,
+        invited_at: None,
         recovery_sent_at: None,
         reauthentication_sent_at: None,
         email_change: None,

@@ -124,6 +124,7 @@ pub(super) async fn a_change_is_written_and_its_ids_are_not(place: Place) {
             disabled: true,
             banned_until: Some(1),
             user_metadata: object(json!({"a": 1})),
+            invited_at: Some(8),
             recovery_sent_at: Some(2),
             reauthentication_sent_at: Some(3),
             email_change: Some((email("new@example.com"), 4)),
@@ -137,6 +138,7 @@ pub(super) async fn a_change_is_written_and_its_ids_are_not(place: Place) {
     let changed = changed.unwrap().unwrap();
     assert_eq!((changed.id, changed.number), (ann.id, ann.number));
     assert_eq!(changed.email_change, Some((email("new@example.com"), 4)));
+    assert_eq!(changed.invited_at, Some(8));
     assert_eq!(
         place.store.user(ann.id).await.unwrap(),
         Some(changed.clone())
