@@ -132,13 +132,6 @@ pub struct UsersReply {
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Done {}
 
-/// The first half of something that needs two.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct HalfDone {
-    pub(super) code: &'static str,
-    pub(super) msg: &'static str,
-}
-
 /// What this is.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct Health {
