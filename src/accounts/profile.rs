@@ -72,8 +72,9 @@ pub(super) fn by_email() -> Object {
 
 /// Takes out what is not the user's to say: a name that is unique, and whether it is an admin.
 pub(super) fn cleanse(said: &mut Object) {
-    said.remove("username");
-    said.remove("is_admin");
+    for name in ["username", "email_verified", "is_admin"] {
+        said.remove(name);
+    }
 }
 
 /// `said` over `old`; a null takes a member away.
@@ -106,8 +107,6 @@ pub(super) fn confirm(user: &mut User, email: Email, now: UnixMillis) {
         user.anonymous = false;
         user.app_metadata = merged(&user.app_metadata, &by_email());
     }
-    user.user_metadata
-        .insert("email_verified".to_owned(), true.into());
 }
 
 /// What a stranger is shown who signs up with an address that is another's: nothing in it tells so.

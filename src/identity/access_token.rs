@@ -58,11 +58,15 @@ pub fn corrected(claims: &Object, user: &User) -> Option<Object> {
 }
 
 /// What the user wrote of itself, but for what upstreams may take for the gateway's word: the name that nobody else
-/// has, and whether it is an admin, which only its roles say.
+/// has, whether its address is confirmed, and whether it is an admin, which only its roles say.
 pub fn user_metadata(user: &User) -> Object {
     let mut metadata = user.user_metadata.clone();
     if let Some(username) = &user.username {
         metadata.insert("username".to_owned(), Value::from(&*username.shown));
+    }
+    match user.email_confirmed_at.is_some() && user.email.is_some() {
+        true => drop(metadata.insert("email_verified".to_owned(), true.into())),
+        false => drop(metadata.remove("email_verified")),
     }
     metadata.insert("is_admin".to_owned(), is_admin(user).into());
     metadata
@@ -148,6 +152,19 @@ mod tests {
         let claims = claims_of(&user, &testing::session(1, &user), "i");
         let expected = json!({"is_admin": false, "username": "eve"});
         assert_eq!(claims["user_metadata"], expected);
+    }
+
+    #[test]
+    fn an_address_is_verified_when_the_gateway_says_so() {
+        let mut user = testing::user(1);
+        user.email = Some(Email("ada@mail.example".into()));
+        user.user_metadata = object(json!({"email_verified": true}));
+        assert!(!user_metadata(&user).contains_key("email_verified"));
+        user.email_confirmed_at = Some(1);
+        user.user_metadata = object(json!({"email_verified": false}));
+        assert_eq!(user_metadata(&user)["email_verified"], true);
+        user.email = None;
+        assert!(!user_metadata(&user).contains_key("email_verified"));
     }
 
     fn object(value: Value) -> Object {
