@@ -1,6 +1,8 @@
 //! One-time codes: asked for without being told whether there is anybody to get one, sent by the mail thread, and
 //! good once. The store knows hashes under the accounts' secret: six digits would be found from a plain hash.
 
+use std::time::Duration;
+
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -107,7 +109,8 @@ impl Accounts {
     /// Sends a user a code with which it shows that it still reads its mail.
     ///
     /// # Errors
-    /// `InvalidEmail` (it has none), `EmailNotConfirmed`, `UserGone`, `TooMany`, `Busy`, `Unavailable`, `Failed`.
+    /// `InvalidEmail` (it has none), `EmailNotConfirmed`, `UserGone`, `TooMany`, `MailedJustNow`, `Busy`, `Unavailable`,
+    /// `Failed`.
     pub async fn reauthenticate(&self, who: Who, client: &Client) -> Result<(), AccountError> {
         self.attempts.take(Class::Mail, client.address)?;
         let user = self.user(who.user).await?;
@@ -115,6 +118,7 @@ impl Accounts {
         if user.email_confirmed_at.is_none() {
             return Err(AccountError::EmailNotConfirmed);
         }
+        self.may_mail_again(user.reauthentication_sent_at)?;
         self.courier.give(Errand {
             kind: CodeKind::Reauthentication,
             to: Addressee::Address(email),
@@ -211,13 +215,24 @@ impl Accounts {
         })
     }
 
-    /// Sends a code to a user who was told so. If too many wait, it can be asked for again.
-    pub(super) fn send_to(&self, user: UserId, kind: CodeKind, redirect_to: Option<String>) {
-        let errand = Errand {
-            kind,
-            to: Addressee::User(user),
-            redirect_to,
+    /// Whether a user who is told so may be mailed again, the last time having been then: mails go to whomever the user
+    /// names, who must not be flooded through us.
+    pub(super) fn may_mail_again(&self, last: Option<UnixMillis>) -> Result<(), AccountError> {
+        let Some(last) = last else {
+            return Ok(());
         };
+        let age = u64::try_from(self.now().saturating_sub(last)).unwrap_or_default();
+        let again = self.settings().config.mail.resend_after;
+        match again.checked_sub(Duration::from_millis(age)) {
+            Some(retry_after) if !retry_after.is_zero() => {
+                Err(AccountError::MailedJustNow { retry_after })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does an errand of which nobody waits to hear. If too many wait, the mail can be asked for again.
+    pub(super) fn send(&self, errand: Errand) {
         if self.courier.give(errand).is_err() {
             tracing::warn!("a mail was not sent: too many wait");
         }

@@ -99,6 +99,12 @@ pub enum AccountError {
         /// When it is worth trying again.
         retry_after: Duration,
     },
+    /// A mail of this kind went to this user a moment ago.
+    #[error("mailed just now")]
+    MailedJustNow {
+        /// When another may go.
+        retry_after: Duration,
+    },
     /// There is too much to do (503).
     #[error("too much to do")]
     Busy {
@@ -146,6 +152,7 @@ impl AccountError {
             Self::CodeInvalid => "code_invalid",
             Self::NotFound => "not_found",
             Self::TooMany { .. } => "too_many",
+            Self::MailedJustNow { .. } => "mailed_just_now",
             Self::Busy { .. } => "busy",
             Self::Unavailable => "unavailable",
             Self::Failed => "failed",

@@ -70,7 +70,8 @@ pub(super) fn by_email() -> Object {
     ])
 }
 
-/// Takes out what is not the user's to say: a name that is unique, and whether it is an admin.
+/// Takes out what is not the user's to say: a name that is unique, whether its address is confirmed, and whether it is an
+/// admin.
 pub(super) fn cleanse(said: &mut Object) {
     for name in ["username", "email_verified", "is_admin"] {
         said.remove(name);

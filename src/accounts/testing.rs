@@ -157,6 +157,7 @@ impl Bench {
             email: Some(email.to_owned()),
             password: secret(PASSWORD),
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         self.accounts
             .register(Api::Token, new, &Client::default())

@@ -1,10 +1,9 @@
 //! Users, as they make and change themselves. What a user says of itself never gives it a right: roles come from an
 //! operator only, and `is_admin` and `username` in its metadata are the gateway's to write.
 
-use std::time::Duration;
-
-use super::attempts::{Class, TooMany};
+use super::attempts::Class;
 use super::log_in::may_use;
+use super::mail::{Addressee, Errand};
 use super::passwords;
 use super::profile;
 use super::tally::OK;
@@ -25,6 +24,8 @@ pub struct Registration {
     pub password: Secret<String>,
     /// What it says of itself.
     pub user_metadata: Object,
+    /// Where a link in a mail should lead.
+    pub redirect_to: Option<String>,
 }
 
 /// What came of a sign-up.
@@ -95,7 +96,7 @@ impl Accounts {
         client: &Client,
     ) -> Result<SignedUp, AccountError> {
         let mut made_up = profile::made_up(&new, self.now());
-        let said = new.user_metadata.clone();
+        let (said, redirect_to) = (new.user_metadata.clone(), new.redirect_to.clone());
         let confirms = self.settings().config.confirm_email;
         match self.register(api, new, client).await {
             Ok(user) if confirms => Ok(SignedUp::Unconfirmed(Box::new(user))),
@@ -107,6 +108,14 @@ impl Accounts {
             Err(AccountError::UserExists(Unique::Email)) if confirms => {
                 if made_up.username.is_none() {
                     made_up.username = self.free_name(&said).await?;
+                }
+                // Whoever lost the first mail signs up again. One who has confirmed the address is sent nothing.
+                if let Some(email) = made_up.email.clone() {
+                    self.send(Errand {
+                        kind: CodeKind::Signup,
+                        to: Addressee::Address(email),
+                        redirect_to,
+                    });
                 }
                 Ok(SignedUp::Unconfirmed(Box::new(made_up)))
             }
@@ -131,7 +140,7 @@ impl Accounts {
     /// # Errors
     /// `WeakPassword`, `PasswordTooLong`, `PasswordUnfit`, `SamePassword`, `CurrentPasswordRequired`,
     /// `CurrentPasswordWrong`, `NameMissing`, `InvalidUsername`, `InvalidEmail`, `UserExists`, `MetadataTooLarge`,
-    /// `UserGone`, `UserDisabled`, `UserBanned`, `TooMany`, `Busy`, `Unavailable`, `Failed`.
+    /// `UserGone`, `UserDisabled`, `UserBanned`, `TooMany`, `MailedJustNow`, `Busy`, `Unavailable`, `Failed`.
     pub async fn change_user(
         &self,
         api: Api,
@@ -204,7 +213,11 @@ impl Accounts {
         };
         let user = self.store.add_user(user).await?;
         if confirms {
-            self.send_to(user.id, CodeKind::Signup, None);
+            self.send(Errand {
+                kind: CodeKind::Signup,
+                to: Addressee::User(user.id),
+                redirect_to: new.redirect_to,
+            });
         }
         Ok(user)
     }
@@ -227,7 +240,8 @@ impl Accounts {
         let by_mail = settings.config.confirm_email || (api == Api::Supabase && !user.anonymous);
         let to_confirm = ready.email.is_some() && by_mail;
         if to_confirm {
-            self.may_mail_change(&user, client)?;
+            self.attempts.take(Class::Mail, client.address)?;
+            self.may_mail_again(user.email_change.as_ref().map(|(_, asked_at)| *asked_at))?;
         }
         if new_password {
             // Before, so that a crash in between leaves nothing alive that should have ended.
@@ -246,24 +260,13 @@ impl Accounts {
         }
         self.revocations.recheck(who.user);
         if to_confirm {
-            self.send_to(who.user, CodeKind::EmailChange, redirect);
+            self.send(Errand {
+                kind: CodeKind::EmailChange,
+                to: Addressee::User(who.user),
+                redirect_to: redirect,
+            });
         }
         Ok(changed)
-    }
-
-    /// Whether a change of address may send a mail now: it goes to whomever the user names, who must not be flooded
-    /// through us.
-    fn may_mail_change(&self, user: &User, client: &Client) -> Result<(), AccountError> {
-        self.attempts.take(Class::Mail, client.address)?;
-        let Some((_, last)) = user.email_change else {
-            return Ok(());
-        };
-        let age = u64::try_from(self.now().saturating_sub(last)).unwrap_or_default();
-        let again = self.settings().config.mail.resend_after;
-        match again.checked_sub(Duration::from_millis(age)) {
-            Some(left) if !left.is_zero() => Err(TooMany { retry_after: left }.into()),
-            _ => Ok(()),
-        }
     }
 
     /// Checks an update, and hashes its password.

@@ -38,7 +38,11 @@ impl Failure {
 
     /// A refusal as a failure.
     pub fn refused(refusal: Refusal, language: Language) -> Self {
-        Self::new(refusal.status(), refusal.text(language))
+        let failure = Self::new(refusal.status(), refusal.text(language));
+        match refusal.status() {
+            StatusCode::SERVICE_UNAVAILABLE => failure.again_after(SOON),
+            _ => failure,
+        }
     }
 
     /// A flaw of the body as a failure.
@@ -87,10 +91,10 @@ pub fn account(error: &AccountError, language: Language) -> Failure {
     };
     let failure = Failure::new(status, text);
     match error {
-        AccountError::TooMany { retry_after } | AccountError::Busy { retry_after } => {
-            failure.again_after(*retry_after)
-        }
-        AccountError::Unavailable => failure.again_after(Duration::from_secs(1)),
+        AccountError::TooMany { retry_after }
+        | AccountError::MailedJustNow { retry_after }
+        | AccountError::Busy { retry_after } => failure.again_after(*retry_after),
+        AccountError::Unavailable => failure.again_after(SOON),
         _ => failure,
     }
 }
@@ -131,12 +135,15 @@ fn words(error: &AccountError) -> (StatusCode, &'static str, &'static str) {
         | E::SessionGone | E::UserGone => (WHO, "The session has ended; log in again", "会话已结束，请重新登录"),
         E::SessionExpired => (WHO, "The session has expired; log in again", "会话已过期，请重新登录"),
         E::NotFound => (StatusCode::NOT_FOUND, "Not found", "资源不存在"),
-        E::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "Too many requests; try again later", "请求过于频繁，请稍后再试"),
+        E::TooMany { .. } | E::MailedJustNow { .. } => (StatusCode::TOO_MANY_REQUESTS, "Too many requests; try again later", "请求过于频繁，请稍后再试"),
         E::Busy { .. } => (LATER, "Too much to do; try again later", "服务繁忙，请稍后再试"),
         E::Unavailable => (LATER, "Not available; try again later", "服务暂不可用，请稍后再试"),
         E::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "The gateway failed", "网关内部错误"),
     }
 }
+
+/// When what is away may be back.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A fraction counts as a whole second: whoever comes too early is refused again.
 fn whole_seconds(time: Duration) -> u64 {

@@ -192,6 +192,7 @@ impl SessionApi {
             email: Some(asked.email),
             password: Secret::new(asked.password),
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         let user = self
             .accounts

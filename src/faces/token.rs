@@ -333,6 +333,7 @@ impl TokenApi {
             email: Some(asked.email),
             password: asked.password,
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         let user = self
             .accounts

@@ -201,6 +201,7 @@ async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
             email: Some("ada@mail.example".to_owned()),
             password: secret(PASSWORD),
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         bench.accounts.sign_up(Api::Supabase, new, &client)
     };
@@ -230,6 +231,49 @@ async fn a_sign_up_waits_for_its_confirmation_and_tells_nobody_who_is_there() {
 }
 
 #[tokio::test]
+async fn whoever_signs_up_again_before_confirming_is_mailed_again_after_a_while() {
+    let bench = Bench::with(|config| config.confirm_email = true).await;
+    let client = Client::default();
+    let sign_up = async |place: &str| {
+        let new = Registration {
+            username: None,
+            email: Some("ada@mail.example".to_owned()),
+            password: secret(PASSWORD),
+            user_metadata: Object::new(),
+            redirect_to: Some(format!("https://x.example/{place}")),
+        };
+        let signed_up = bench.accounts.sign_up(Api::Supabase, new, &client).await;
+        assert!(matches!(signed_up, Ok(SignedUp::Unconfirmed(_))));
+    };
+    // One mail is made after the other: whatever came before this one is done with.
+    let recover = async |count: usize| {
+        let asked = bench.accounts.recover("ada@mail.example", None, &client);
+        asked.await.unwrap();
+        let mail = mails(&bench, count).await.remove(count - 1);
+        assert_eq!(mail["kind"], "recovery");
+    };
+    sign_up("first").await;
+    let first = mails(&bench, 1).await.remove(0);
+    sign_up("too-soon").await;
+    recover(2).await;
+    bench.pass(60);
+    sign_up("again").await;
+    let mail = mails(&bench, 3).await.remove(2);
+    assert_eq!(first["redirect_to"], "https://x.example/first");
+    assert_eq!(mail["redirect_to"], "https://x.example/again");
+    assert_eq!(
+        (&mail["kind"], &mail["user_id"]),
+        (&first["kind"], &first["user_id"])
+    );
+    let proof = code("ada@mail.example", &text(&mail, "code"));
+    verify(&bench, proof, CodeKind::Signup).await.unwrap();
+    // Confirmed, the address gets no mail that a stranger asks for.
+    bench.pass(60);
+    sign_up("stranger").await;
+    recover(4).await;
+}
+
+#[tokio::test]
 async fn a_stranger_s_password_does_not_open_the_address_that_its_owner_confirms() {
     for (kind, opens) in [
         (CodeKind::Magiclink, false),
@@ -247,6 +291,7 @@ async fn a_stranger_s_password_does_not_open_the_address_that_its_owner_confirms
             email: Some("ada@mail.example".to_owned()),
             password: secret(PASSWORD),
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         let signed_up = bench.accounts.sign_up(Api::Supabase, registration, &client);
         signed_up.await.unwrap();
@@ -288,6 +333,7 @@ async fn whoever_is_made_up_is_called_what_a_new_user_would_be() {
             email: Some(email.to_owned()),
             password: secret(PASSWORD),
             user_metadata: Object::from_iter([("username".to_owned(), name.into())]),
+            redirect_to: None,
         };
         let signed_up = bench.accounts.sign_up(Api::Supabase, new, &client).await;
         let Ok(SignedUp::Unconfirmed(user)) = signed_up else {
@@ -383,7 +429,10 @@ async fn a_user_cannot_send_mails_to_everybody() {
     assert!(change("eve@mail.example").await.is_ok());
     let soon = change("bob@mail.example").await;
     let retry_after = Duration::from_secs(60);
-    assert_eq!(soon.err(), Some(AccountError::TooMany { retry_after }));
+    assert_eq!(
+        soon.err(),
+        Some(AccountError::MailedJustNow { retry_after })
+    );
     bench.pass(60);
     assert!(change("bob@mail.example").await.is_ok());
     let mails = mails(&bench, 2).await;
@@ -462,6 +511,8 @@ async fn an_old_session_changes_the_password_with_a_mailed_code_only() {
     assert_eq!(change("staple battery", None).await, needed);
     bench.accounts.reauthenticate(mine, &client).await.unwrap();
     let mail = mails(&bench, 1).await.remove(0);
+    let again = bench.accounts.reauthenticate(mine, &client).await;
+    assert!(matches!(again, Err(AccountError::MailedJustNow { .. })));
     let nonce = text(&mail, "code");
     let other = if nonce == "123456" {
         "654321"

@@ -165,6 +165,7 @@ async fn nobody_registers_as_an_admin() {
         email: Some("eve@mail.example".to_owned()),
         password: secret(PASSWORD),
         user_metadata: said.as_object().unwrap().clone(),
+        redirect_to: None,
     };
     let client = Client::default();
     let user = bench
@@ -194,6 +195,7 @@ async fn registrations_that_break_a_rule_are_refused() {
             email: Some(email.to_owned()),
             password: secret(password),
             user_metadata: Object::new(),
+            redirect_to: None,
         };
         let accounts = bench.accounts.clone();
         async move {

@@ -164,6 +164,9 @@ impl Failure {
             // A client that is told 429 at a refresh signs its user out; one that is told 503 tries again.
             AccountError::TooMany { retry_after } if place == Place::Refresh => busy(*retry_after),
             AccountError::TooMany { retry_after } => TOO_MANY.with(More::RetryAfter(*retry_after)),
+            AccountError::MailedJustNow { retry_after } => {
+                TOO_MANY_MAILS.with(More::RetryAfter(*retry_after))
+            }
             AccountError::Busy { retry_after } => busy(*retry_after),
             AccountError::Unavailable => busy(Duration::from_secs(1)),
             AccountError::Failed => FAILED,
@@ -383,6 +386,11 @@ const NONCE_INVALID: Failure = Failure::new(
 );
 const TOO_MANY: Failure =
     Failure::new(429, "over_request_rate_limit", "Request rate limit reached");
+const TOO_MANY_MAILS: Failure = Failure::new(
+    429,
+    "over_email_send_rate_limit",
+    "For security purposes, you can only request this again after some time.",
+);
 const UNAVAILABLE: Failure = Failure::new(
     503,
     "service_unavailable",

@@ -36,6 +36,7 @@ impl Supabase {
             email: Some(email),
             password,
             user_metadata: data,
+            redirect_to: filled(asked.query.redirect_to.take()),
         };
         let signed_up = self.accounts.sign_up(Api::Supabase, new, &client).await;
         match signed_up.map_err(|error| Failure::of(&error, Place::SignUp))? {
