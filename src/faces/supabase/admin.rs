@@ -40,7 +40,9 @@ impl Supabase {
     /// The rules for passwords are for users: an operator may set any that can be hashed.
     pub(super) async fn create_user(&self, mut asked: Asked<'_>) -> Answered {
         self.admin(&asked).await?;
-        let new: AdminUser = asked.read().await?;
+        let mut new: AdminUser = asked.read().await?;
+        // It would be one that everybody knows. Where none is given, none lets anybody in.
+        new.password = new.password.filter(|it| !it.expose().is_empty());
         let new = self.read_user(new, NewPassword::Unchecked)?;
         if new.email.is_none() && new.phone.is_none() {
             return Err(Failure::invalid(
@@ -93,9 +95,10 @@ impl Supabase {
             (None, None) => None,
         };
         let id = filled(new.id)
-            .map(|id| requests::uuid(&id).ok_or(BAD_ID))
+            .map(|id| requests::uuid(&id).filter(|id| !id.is_nil()).ok_or(BAD_ID))
             .transpose()?;
-        let ban = new.ban_duration.as_deref().map(Ban::read).transpose()?;
+        let ban = filled(new.ban_duration);
+        let ban = ban.as_deref().map(Ban::read).transpose()?;
         Ok(admin::AdminUser {
             id: id.map(UserId),
             email: filled(new.email),
