@@ -214,12 +214,14 @@ impl Supabase {
                 anonymous_users: self.switches.anonymous,
                 email: true,
                 phone: false,
+                others: OTHERS.into_iter().map(|name| (name, false)).collect(),
             },
             disable_signup: !self.switches.sign_up,
             mailer_autoconfirm: !self.switches.confirm_email,
             phone_autoconfirm: false,
             sms_provider: "",
             saml_enabled: false,
+            saml_private_key_next_configured: false,
             passkeys_enabled: false,
         }
     }
@@ -275,6 +277,33 @@ fn flawed(flaw: &Flaw) -> Failure {
 fn reply(body: &impl Serialize) -> Response<Body> {
     page::json(StatusCode::OK, body)
 }
+
+/// Providers that the original knows. Tools look for each of them, and take what is missing for a mistake.
+const OTHERS: [&str; 23] = [
+    "apple",
+    "azure",
+    "bitbucket",
+    "discord",
+    "facebook",
+    "figma",
+    "fly",
+    "github",
+    "gitlab",
+    "google",
+    "kakao",
+    "keycloak",
+    "linkedin",
+    "linkedin_oidc",
+    "notion",
+    "slack",
+    "slack_oidc",
+    "snapchat",
+    "spotify",
+    "twitch",
+    "twitter",
+    "workos",
+    "zoom",
+];
 
 const HEALTH: Health = Health {
     version: concat!("v", env!("CARGO_PKG_VERSION")),

@@ -1,6 +1,8 @@
 //! What the Supabase API answers. A member that is not set is left out, never empty: the Python client reads an empty text as
 //! a date that is none.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
@@ -27,9 +29,9 @@ pub struct UserReply {
     #[serde(skip_serializing_if = "Option::is_none")]
     phone_confirmed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    confirmation_sent_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     invited_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmation_sent_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     confirmed_at: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,6 +152,7 @@ pub struct Settings {
     pub(super) phone_autoconfirm: bool,
     pub(super) sms_provider: &'static str,
     pub(super) saml_enabled: bool,
+    pub(super) saml_private_key_next_configured: bool,
     pub(super) passkeys_enabled: bool,
 }
 
@@ -159,6 +162,9 @@ pub struct External {
     pub(super) anonymous_users: bool,
     pub(super) email: bool,
     pub(super) phone: bool,
+    /// None of them is there.
+    #[serde(flatten)]
+    pub(super) others: BTreeMap<&'static str, bool>,
 }
 
 /// The public keys: RFC 7517 §5.
@@ -210,8 +216,8 @@ impl UserReply {
             email: account::shown_email(user),
             email_confirmed_at: time(user.email_confirmed_at),
             phone: user.phone.clone().unwrap_or_default(),
-            invited_at: time(user.invited_at),
             phone_confirmed_at: time(user.phone_confirmed_at),
+            invited_at: time(user.invited_at),
             confirmation_sent_at: time(user.confirmation_sent_at),
             confirmed_at: time(confirmed.into_iter().flatten().min()),
             recovery_sent_at: time(user.recovery_sent_at),
