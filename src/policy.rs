@@ -70,9 +70,12 @@ impl Policy {
             (_, Caller::Known(identity)) => self.check_claims(identity),
             (Auth::Optional, Caller::Guest) => Ok(()),
             (Auth::Required, Caller::Guest) => Err(Refusal::TokenMissing),
+            (Auth::Optional, Caller::Unverified(..)) if self.on_invalid == OnInvalid::Face => {
+                Ok(())
+            }
             (_, Caller::Unverified(refusal, _)) if refusal.leaves_unjudged() => Err(*refusal),
             (Auth::Optional, Caller::Unverified(refusal, _)) => match self.on_invalid {
-                OnInvalid::Guest => Ok(()),
+                OnInvalid::Guest | OnInvalid::Face => Ok(()),
                 OnInvalid::Reject => Err(*refusal),
             },
             (Auth::Required, Caller::Unverified(refusal, _)) => Err(*refusal),

@@ -304,7 +304,7 @@ pub(super) fn routes(top: &Table<'_>, common: &Common<'_>) -> Vec<Route> {
         let usual = route::common(&mut table, common, (place.name.into(), target));
         let route = Route {
             auth: Auth::Optional,
-            on_invalid: OnInvalid::Guest,
+            on_invalid: OnInvalid::Face,
             sources: sources(place.api),
             // Users of other issuers are none of these APIs'.
             issuers: common.issuers.find(OWN_ISSUER).ok().map(|own| vec![own]),

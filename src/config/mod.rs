@@ -377,6 +377,9 @@ pub enum Auth {
 pub enum OnInvalid {
     Guest,
     Reject,
+    /// Of the log-in APIs, and not for the file: the face is told what is wrong, also that nobody can tell, and has the
+    /// last word. Most of its calls look at no credential.
+    Face,
 }
 
 /// `credentials` of a route.

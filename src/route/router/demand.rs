@@ -83,7 +83,7 @@ impl<'r> Demands<'r> {
 fn rank(route: &config::Route, limited: bool) -> Rank {
     match (route.auth, route.on_invalid) {
         (Auth::Public, _) => Rank::Public,
-        (Auth::Optional, OnInvalid::Guest) => Rank::Guests,
+        (Auth::Optional, OnInvalid::Guest | OnInvalid::Face) => Rank::Guests,
         (Auth::Optional, OnInvalid::Reject) => Rank::GuestsUnlessInvalid,
         (Auth::Required, _) if limited => Rank::SomeUsers,
         (Auth::Required, _) => Rank::AnyUser,
