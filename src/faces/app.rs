@@ -187,17 +187,15 @@ impl App {
             Language::En => en.to_owned(),
             Language::Zh => zh.to_owned(),
         };
+        let within = in_words(self.renew_within, language);
         match failure {
             Why::Refused(refusal) => Failure::refused(*refusal, language),
             Why::Flawed(flaw) => Failure::flawed(flaw, language),
             Why::TooLate => Failure::new(
                 StatusCode::UNAUTHORIZED,
                 text(
-                    &format!(
-                        "The token expired more than {} ago; log in again",
-                        self.within(language)
-                    ),
-                    &format!("Token过期时间超过{}，请重新登录", self.within(language)),
+                    &format!("The token expired more than {within} ago; log in again"),
+                    &format!("Token过期时间超过{within}，请重新登录"),
                 ),
             ),
             Why::Account(AccountError::InvalidCredentials) => Failure::new(
@@ -207,20 +205,20 @@ impl App {
             Why::Account(error) => failure::account(error, language),
         }
     }
+}
 
-    /// How long tokens are renewed after their end, in words: `7 days`, `7天`.
-    fn within(&self, language: Language) -> String {
-        let seconds = self.renew_within.as_secs();
-        let (count, en, zh) = match seconds {
-            _ if seconds.is_multiple_of(86_400) => (seconds / 86_400, "day", "天"),
-            _ if seconds.is_multiple_of(3600) => (seconds / 3600, "hour", "小时"),
-            _ => (seconds, "second", "秒"),
-        };
-        match (language, count) {
-            (Language::Zh, _) => format!("{count}{zh}"),
-            (Language::En, 1) => format!("1 {en}"),
-            (Language::En, _) => format!("{count} {en}s"),
-        }
+/// `7 days`, `7天`.
+fn in_words(time: Duration, language: Language) -> String {
+    let seconds = time.as_secs();
+    let (count, en, zh) = match seconds {
+        _ if seconds.is_multiple_of(86_400) => (seconds / 86_400, "day", "天"),
+        _ if seconds.is_multiple_of(3600) => (seconds / 3600, "hour", "小时"),
+        _ => (seconds, "second", "秒"),
+    };
+    match (language, count) {
+        (Language::Zh, _) => format!("{count}{zh}"),
+        (Language::En, 1) => format!("1 {en}"),
+        (Language::En, _) => format!("{count} {en}s"),
     }
 }
 
@@ -373,4 +371,24 @@ fn success<T: Serialize>(data: T) -> Response<Body> {
         msg: "success",
     };
     page::json(StatusCode::OK, &envelope)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_told_in_its_largest_unit() {
+        for (seconds, zh, en) in [
+            (7 * 86_400, "7天", "7 days"),
+            (86_400, "1天", "1 day"),
+            (7200, "2小时", "2 hours"),
+            (90, "90秒", "90 seconds"),
+            (1, "1秒", "1 second"),
+        ] {
+            let time = Duration::from_secs(seconds);
+            assert_eq!(in_words(time, Language::Zh), zh);
+            assert_eq!(in_words(time, Language::En), en);
+        }
+    }
 }
