@@ -86,6 +86,7 @@ def scenario(gateway, name: str, algorithm: str = "ES256"):
         "users.updating",
         "users.changingEmail",
         "users.anonymous",
+        "users.around",
         "mails.recovery",
         "mails.magic",
         "mails.reauthenticating",

@@ -92,3 +92,24 @@ export async function closed() {
   const stranger = address("stranger");
   await ok(open().signInWithOtp({ email: stranger, options: { shouldCreateUser: false } }));
 }
+
+/** What the client offers around a user: what needs no server goes, what this one has not is refused readably. */
+export async function around() {
+  const { auth, user, session } = await member();
+  const { identities } = await ok(auth.getUserIdentities());
+  assert.deepEqual(identities, user.identities);
+  assert.ok(Object.values(await ok(auth.mfa.listFactors())).every((factors) => factors.length === 0));
+  const level = await ok(auth.mfa.getAuthenticatorAssuranceLevel());
+  assert.deepEqual([level.currentLevel, level.nextLevel], ["aal1", "aal1"]);
+  assert.equal(level.currentAuthenticationMethods[0].method, "password");
+  await fails(auth.mfa.enroll({ factorType: "totp" }), 404, "not_found");
+  await fails(auth.unlinkIdentity(identities[0]), 404, "not_found");
+  await fails(open().signInWithSSO({ domain: "mail.example" }), 404, "not_found");
+  await fails(open().signInWithOtp({ phone: "+4912345678" }), 400, "phone_provider_disabled");
+  await fails(open().signInWithPassword({ phone: "+4912345678", password: PASSWORD }), 400, "phone_provider_disabled");
+  await fails(auth.updateUser({ phone: "+4912345678" }), 400, "phone_provider_disabled");
+  await fails(open(given.service).admin.mfa.listFactors({ userId: user.id }), 404, "not_found");
+  // None of it has cost the session.
+  assert.equal((await ok(auth.getSession())).session.access_token, session.access_token);
+  await ok(auth.getUser());
+}
