@@ -224,6 +224,7 @@ def test_a_running_gateway_notices(house, start):
     second = log_in(gateway, "ada").json()
     sessions = house.ask("session", "list", "ada")["sessions"]
     assert len(sessions) == 2 and not any(it["ended_at"] for it in sessions)
+    assert all(it["user_agent"].startswith("python-httpx/") and it["address"] == "127.0.0.1" for it in sessions)
     house.run("session", "end", sessions[0]["id"])
     soon(lambda: sorted([me(gateway, first), me(gateway, second)]) == [200, 401], "the one session, and only it")
     house.run("session", "end", "--user", "ada")
