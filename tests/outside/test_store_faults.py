@@ -191,6 +191,43 @@ def test_a_disk_that_is_mounted_read_only(start, small, tmp_path):
     assert ada.passes(token) and ada.passes(ada.token())
 
 
+def test_a_database_that_another_process_locks(start, tmp_path):
+    gateway = start_at(start, f"sqlite:{tmp_path}/users.db", tmp_path)
+    ada = Person(gateway).register()
+    token, unseen = ada.token(), ada.token()
+    eve = Person(gateway)
+    body = {"username": eve.name, "email": eve.email, "password": PASSWORD}
+    with contextlib.closing(sqlite3.connect(tmp_path / "users.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        becomes(gateway, False)
+        refused_in_time(eve, "POST", "/api/auth/register", json=body)
+        refused_in_time(ada, "POST", "/auth/login", json={"username": ada.name, "password": PASSWORD})
+        refused_in_time(ada, "POST", "/auth/logout", token)
+        # What can be read goes on, and nothing has ended.
+        assert ada.passes(token) and ada.passes(unseen)
+        other.execute("ROLLBACK")
+    becomes(gateway, True)
+    eve.register()
+    assert ada.passes(token) and ada.passes(ada.token()) and ada.passes(eve.token())
+
+
+def test_a_database_that_vanished(start, tmp_path):
+    gateway = start_at(start, f"sqlite:{tmp_path}/users.db", tmp_path)
+    ada = Person(gateway).register()
+    token, unseen = ada.token(), ada.token()
+    assert ada.passes(token)
+    file, away = tmp_path / "users.db", tmp_path / "away.db"
+    file.rename(away)
+    becomes(gateway, False)
+    refused_in_time(ada, "POST", "/auth/login", json={"username": ada.name, "password": PASSWORD})
+    # Whoever was let in a moment ago is known; of others nobody can tell. No empty store is made in its place.
+    assert ada.passes(token) and not file.exists()
+    assert refused_in_time(ada, "GET", "/behind/x", unseen).json()["error"] == "store_unavailable"
+    away.rename(file)
+    becomes(gateway, True)
+    assert ada.passes(unseen) and ada.passes(token) and ada.passes(ada.token())
+
+
 class Postgres:
     """A server of a test's own, that can be stopped and killed."""
 
