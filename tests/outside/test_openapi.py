@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from harness.accounts import config
 from harness.supabase import ANONS, SERVICES
@@ -59,3 +60,21 @@ def test_every_answer_is_one_that_the_document_has(gateway, tmp_path, phases, mo
         check=False,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-4000:]
+    # How much was asked.
+    print(done.stdout[done.stdout.rfind("API Operations:") :])
+
+
+@pytest.mark.slow
+def test_the_page_shows_every_call_and_asks_nobody_else(browser, gateway):
+    """Swagger UI in a real browser: all that it needs comes from the admin listener."""
+    page, asked = browser.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{gateway.admin}/docs")
+    page.wait_for_selector(".opblock")
+    paths = httpx.get(f"{gateway.admin}/openapi.json").json()["paths"]
+    shown = page.locator(".opblock").count()
+    assert shown == sum(len(methods) for methods in paths.values()) and shown > 40
+    page.locator(".opblock", has_text="/api/v1/base/access_token").click()
+    assert "username" in page.locator(".opblock.is-open").inner_text()
+    assert asked and all(url.startswith((gateway.admin, "data:")) for url in asked), asked
+    page.close()
