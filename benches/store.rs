@@ -161,7 +161,7 @@ async fn time(store: Arc<dyn Store>, users: u64) -> anyhow::Result<()> {
     table
         .time("resume session (log-in)", found.len(), async |at| {
             store
-                .resume_session(found[at].0, found[at].2, 2_000_000_000)
+                .resume_session(found[at].0, found[at].2, 2_000_000_000, 500)
                 .await
                 .map(drop)
         })
@@ -250,5 +250,6 @@ fn log_in(user: UserId, random: TokenHash) -> NewSession {
         created_at: 1_000_000_000,
         token: None,
         signs_in: SignIn::Yes,
+        most: 500,
     }
 }

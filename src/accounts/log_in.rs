@@ -11,7 +11,7 @@ use crate::records::{
     Api, Authentication, Client, Object, Session, SessionId, UnixMillis, User, UserId,
 };
 use crate::secret::Secret;
-use crate::store::{Change, NewSession, SignIn};
+use crate::store::{Change, NewSession, Opened, SignIn};
 
 /// A name and a password, as they were typed.
 #[derive(Clone, Debug)]
@@ -99,9 +99,10 @@ impl Accounts {
     ) -> Result<Conversation, AccountError> {
         let (user, _) = self.check_password(login, client).await?;
         let (token, hash) = tokens::opaque();
-        let resumed = self.store.resume_session(user.id, hash, self.now()).await?;
-        let session = match resumed {
-            Some(session) => session,
+        let most = self.settings().config.max_sessions;
+        let resumed = self.store.resume_session(user.id, hash, self.now(), most);
+        let opened = match resumed.await? {
+            Some(opened) => opened,
             None => {
                 let new = self.conversation(user.id, client, SignIn::Yes);
                 let new = NewSession {
@@ -114,7 +115,7 @@ impl Accounts {
                     .ok_or(AccountError::InvalidCredentials)?
             }
         };
-        let (user, session) = self.still_the_same(user, session).await?;
+        let (user, session) = self.still_the_same(&user, opened).await?;
         Ok(Conversation {
             user,
             session,
@@ -253,24 +254,29 @@ impl Accounts {
             created_at: now,
             token: None,
             signs_in: SignIn::Yes,
+            most: self.settings().config.max_sessions,
         };
-        let session = self.store.add_session(session).await?;
-        let session = session.ok_or(AccountError::InvalidCredentials)?;
-        self.still_the_same(user, session).await
+        let opened = self.store.add_session(session).await?;
+        let opened = opened.ok_or(AccountError::InvalidCredentials)?;
+        self.still_the_same(&user, opened).await
     }
 
-    /// The user and the session as they are now. A password that was changed, or a user that was switched off,
-    /// while the old password was looked at, ended what there was then: not this session, so it ends here.
+    /// The user and the session as they were written. A password that was changed, or a user that was switched off,
+    /// while the old password was looked at, ended what there was then: not this session, so it ends here. What
+    /// is changed from now on finds the session, and ends it.
     async fn still_the_same(
         &self,
-        user: User,
-        session: Session,
+        seen: &User,
+        opened: Opened,
     ) -> Result<(User, Session), AccountError> {
-        let found = self.store.session(session.id).await?;
-        let (session, now) = found.ok_or(AccountError::InvalidCredentials)?;
-        if now.password == user.password && may_use(&now, self.now()).is_ok() {
-            self.end_surplus(now.id).await;
-            return Ok((now, session));
+        let Opened {
+            session,
+            user,
+            surplus,
+        } = opened;
+        self.ended_surplus(surplus).await;
+        if user.password == seen.password && may_use(&user, self.now()).is_ok() {
+            return Ok((user, session));
         }
         self.end_session(&session).await?;
         Err(AccountError::InvalidCredentials)
@@ -295,6 +301,7 @@ impl Accounts {
             created_at: now,
             token: None,
             signs_in,
+            most: self.settings().config.max_sessions,
         }
     }
 

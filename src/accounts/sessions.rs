@@ -111,23 +111,19 @@ impl Accounts {
         Ok(())
     }
 
-    /// Ends what a user has beyond what one may: the sessions that were not used for longest, and the oldest opaque
-    /// tokens. That it cannot be done now stops nobody.
-    pub(super) async fn end_surplus(&self, user: UserId) {
-        let most = self.settings().config.max_sessions;
-        let ended = self.finish(move |it| async move {
-            let sessions = Sessions::Surplus(user, most);
-            for session in it.store.end_sessions(sessions, it.now()).await? {
-                it.ended(Ended::Session(session)).await;
-            }
-            let tokens = Tokens::Surplus(user, most);
-            for token in it.store.revoke_tokens(tokens).await? {
-                it.ended(Ended::Token(token)).await;
+    /// Tells what a log-in ended because its user had too much of it.
+    pub(super) async fn ended_surplus(&self, surplus: Vec<Ended>) {
+        if surplus.is_empty() {
+            return;
+        }
+        let told = self.finish(move |it| async move {
+            for ended in surplus {
+                it.ended(ended).await;
             }
             Ok(())
         });
-        if let Err(error) = ended.await {
-            tracing::warn!(%error, "sessions beyond max_sessions were not ended");
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "the end of sessions beyond max_sessions was not told");
         }
     }
 
@@ -177,12 +173,12 @@ impl Accounts {
             token: Some(hash),
             ..self.conversation(user.id, client, SignIn::No)
         };
-        let session = self.store.add_session(new).await?;
-        let session = session.ok_or(AccountError::UserGone)?;
-        self.end_surplus(user.id).await;
+        let opened = self.store.add_session(new).await?;
+        let opened = opened.ok_or(AccountError::UserGone)?;
+        self.ended_surplus(opened.surplus).await;
         Ok(Conversation {
-            session,
-            user,
+            session: opened.session,
+            user: opened.user,
             token,
         })
     }

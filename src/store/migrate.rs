@@ -35,6 +35,11 @@ pub(super) const SQLITE: &[Migration] = &[
         name: "invited",
         sql: include_str!("migrations/sqlite/0005_invited.sql"),
     },
+    Migration {
+        version: 6,
+        name: "surplus",
+        sql: include_str!("migrations/sqlite/0006_surplus.sql"),
+    },
 ];
 
 /// The steps of PostgreSQL, in their order.
@@ -63,6 +68,11 @@ pub(super) const POSTGRES: &[Migration] = &[
         version: 5,
         name: "invited",
         sql: include_str!("migrations/postgres/0005_invited.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "surplus",
+        sql: include_str!("migrations/postgres/0006_surplus.sql"),
     },
 ];
 

@@ -127,6 +127,19 @@ pub struct NewSession {
     pub token: Option<TokenHash>,
     /// Also written to the user's `last_sign_in_at`.
     pub signs_in: SignIn,
+    /// So many sessions, and so many opaque tokens, may its user have then: the others end with it.
+    pub most: u32,
+}
+
+/// A session that its user has from now on: made, or found again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Opened {
+    /// The session.
+    pub session: Session,
+    /// Its user, as it was when the session was written.
+    pub user: User,
+    /// What ended because the user had too much: the sessions that were not used for longest, the oldest opaque tokens.
+    pub surplus: Vec<Ended>,
 }
 
 /// Whether a session is made by a log-in.
@@ -150,8 +163,6 @@ pub enum Sessions {
     LogIns(UserId),
     /// The same but for this one.
     OtherLogIns(UserId, SessionId),
-    /// Those of a user beyond so many, which were not used for longest.
-    Surplus(UserId, u32),
 }
 
 /// Which opaque tokens.
@@ -165,8 +176,6 @@ pub enum Tokens {
     All(UserId),
     /// All of a user but this one, by its number.
     Others(UserId, i64),
-    /// Those of a user beyond so many, which are the oldest.
-    Surplus(UserId, u32),
 }
 
 /// A session with what the lists show of it.
@@ -326,15 +335,17 @@ pub trait Store: Send + Sync {
     // ── Sessions ──
 
     /// Makes a session. `None` where its user is gone.
-    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Session>>;
-    /// The user's most recently used conversation that has not ended (`Api::Session` only), with a new token;
-    /// `None` where there is none. Writes `last_used_at` and the user's `last_sign_in_at`.
+    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Opened>>;
+    /// The user's most recently used conversation that has not ended (`Api::Session` only), with a new token, of
+    /// which the user may have `most`; `None` where there is none. Writes `last_used_at` and the user's
+    /// `last_sign_in_at`.
     fn resume_session(
         &self,
         user: UserId,
         token: TokenHash,
         now: UnixMillis,
-    ) -> Answer<'_, Option<Session>>;
+        most: u32,
+    ) -> Answer<'_, Option<Opened>>;
     /// A session and its user.
     fn session(&self, id: SessionId) -> Answer<'_, Option<(Session, User)>>;
     /// A user's session by its number.

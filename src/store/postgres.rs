@@ -15,9 +15,9 @@ use self::query::{Failure, all, first, run};
 use super::rows::Row;
 use super::values::{self, Value};
 use super::{
-    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, PruneBefore,
-    Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens,
-    UserChange, UserQuery, migrate, rows, sql,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, Opened,
+    PruneBefore, Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner,
+    Tokens, UserChange, UserQuery, migrate, rows, sql,
 };
 use crate::config;
 use crate::records::{
@@ -236,7 +236,7 @@ impl Store for Postgres {
         Box::pin(async move { Ok((users.await?, count.await?.unwrap_or(0))) })
     }
 
-    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Session>> {
+    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Opened>> {
         self.call(async move |connections: &Connections| {
             connections
                 .transact(async |transaction| writes::add_session(transaction, &session).await)
@@ -249,11 +249,12 @@ impl Store for Postgres {
         user: UserId,
         token: TokenHash,
         now: UnixMillis,
-    ) -> Answer<'_, Option<Session>> {
+        most: u32,
+    ) -> Answer<'_, Option<Opened>> {
         self.call(async move |connections: &Connections| {
             connections
                 .transact(async |transaction| {
-                    writes::resume_session(transaction, user, token, now).await
+                    writes::resume_session(transaction, user, token, now, most).await
                 })
                 .await
         })

@@ -298,6 +298,14 @@ pub(super) fn number(row: &mut Row<'_>) -> Result<i64, StoreError> {
     row.integer()
 }
 
+pub(super) fn ended_session(row: &mut Row<'_>) -> Result<Ended, StoreError> {
+    session_id(row).map(Ended::Session)
+}
+
+pub(super) fn ended_token(row: &mut Row<'_>) -> Result<Ended, StoreError> {
+    number(row).map(Ended::Token)
+}
+
 pub(super) fn session_id(row: &mut Row<'_>) -> Result<SessionId, StoreError> {
     row.id().map(SessionId)
 }

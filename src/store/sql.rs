@@ -137,9 +137,10 @@ pub(super) const END_LOG_INS_OF: &str = "UPDATE sessions SET ended_at = $1 \
     WHERE user_id = $2 AND api <> 'session' AND ended_at IS NULL RETURNING id";
 pub(super) const END_OTHER_LOG_INS: &str = "UPDATE sessions SET ended_at = $1 \
     WHERE user_id = $2 AND api <> 'session' AND id <> $3 AND ended_at IS NULL RETURNING id";
-/// Both engines want a limit before an offset.
-pub(super) const END_SURPLUS_SESSIONS: &str = "UPDATE sessions SET ended_at = $1 \
-    WHERE ended_at IS NULL AND id IN (SELECT s.id FROM sessions s WHERE s.user_id = $2 AND s.ended_at IS NULL \
+/// Runs with each log-in: it walks the index `sessions_live` over what may stay. Both engines want a limit before
+/// an offset.
+pub(super) const END_SURPLUS_SESSIONS: &str = "UPDATE sessions SET ended_at = $1 WHERE ended_at IS NULL \
+    AND number IN (SELECT s.number FROM sessions s WHERE s.user_id = $2 AND s.ended_at IS NULL \
     ORDER BY s.last_used_at DESC, s.number DESC LIMIT 100000 OFFSET $3) RETURNING id";
 pub(super) const TOUCH_SESSION: &str =
     "UPDATE sessions SET last_used_at = $1 WHERE id = $2 AND last_used_at < $1";

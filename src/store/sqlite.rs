@@ -19,9 +19,9 @@ use self::query::{all, first, run};
 use self::threads::Threads;
 use super::values::{self, Value};
 use super::{
-    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, PruneBefore,
-    Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens,
-    UserChange, UserQuery, migrate, rows, sql,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, OldestFirst, OpenError, Opened,
+    PruneBefore, Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner,
+    Tokens, UserChange, UserQuery, migrate, rows, sql,
 };
 use crate::config;
 use crate::records::{
@@ -194,7 +194,7 @@ impl Store for Sqlite {
         })
     }
 
-    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Session>> {
+    fn add_session(&self, session: NewSession) -> Answer<'_, Option<Opened>> {
         self.write(move |connection| writes::add_session(connection, &session))
     }
 
@@ -203,8 +203,9 @@ impl Store for Sqlite {
         user: UserId,
         token: TokenHash,
         now: UnixMillis,
-    ) -> Answer<'_, Option<Session>> {
-        self.write(move |connection| writes::resume_session(connection, user, token, now))
+        most: u32,
+    ) -> Answer<'_, Option<Opened>> {
+        self.write(move |connection| writes::resume_session(connection, user, token, now, most))
     }
 
     fn session(&self, id: SessionId) -> Answer<'_, Option<(Session, User)>> {

@@ -275,6 +275,7 @@ pub(super) fn session_of(user: UserId, api: Api) -> NewSession {
         created_at: 1000,
         token: None,
         signs_in: SignIn::No,
+        most: 500,
     }
 }
 
@@ -284,8 +285,8 @@ impl Place {
     }
 
     pub(super) async fn session(&self, user: &User, api: Api) -> Session {
-        let session = self.store.add_session(session_of(user.id, api)).await;
-        session.unwrap().unwrap()
+        let opened = self.store.add_session(session_of(user.id, api)).await;
+        opened.unwrap().unwrap().session
     }
 
     /// A user with a session.

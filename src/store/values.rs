@@ -383,10 +383,6 @@ pub(super) fn end_sessions(which: Sessions, now: UnixMillis) -> (&'static str, V
             sql::END_OTHER_LOG_INS,
             vec![now.into(), user.into(), id.into()],
         ),
-        Sessions::Surplus(user, most) => (
-            sql::END_SURPLUS_SESSIONS,
-            vec![now.into(), user.into(), i64::from(most).into()],
-        ),
     }
 }
 
@@ -399,11 +395,16 @@ pub(super) fn revoke_tokens(which: Tokens) -> (&'static str, Vec<Value>) {
         Tokens::Others(user, number) => {
             (sql::REVOKE_OTHER_TOKENS, vec![user.into(), number.into()])
         }
-        Tokens::Surplus(user, most) => (
-            sql::REVOKE_SURPLUS_TOKENS,
-            vec![user.into(), i64::from(most).into()],
-        ),
     }
+}
+
+/// What `END_SURPLUS_SESSIONS` and `REVOKE_SURPLUS_TOKENS` bind.
+pub(super) fn surplus(user: UserId, most: u32, now: UnixMillis) -> ([Value; 3], [Value; 2]) {
+    let most = i64::from(most);
+    (
+        [now.into(), user.into(), most.into()],
+        [user.into(), most.into()],
+    )
 }
 
 /// What `NOTE_END` binds.

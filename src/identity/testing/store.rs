@@ -12,8 +12,9 @@ use crate::records::{
 };
 use crate::state::Ended;
 use crate::store::{
-    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, PruneBefore, Pruned, SessionChange,
-    SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange, UserQuery,
+    Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, Opened, PruneBefore, Pruned,
+    SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange,
+    UserQuery,
 };
 
 #[derive(Default)]
@@ -217,7 +218,7 @@ impl Store for TestStore {
         self.nothing()
     }
 
-    fn add_session(&self, _: NewSession) -> Answer<'_, Option<Session>> {
+    fn add_session(&self, _: NewSession) -> Answer<'_, Option<Opened>> {
         self.nothing()
     }
 
@@ -226,7 +227,8 @@ impl Store for TestStore {
         _: UserId,
         _: TokenHash,
         _: UnixMillis,
-    ) -> Answer<'_, Option<Session>> {
+        _: u32,
+    ) -> Answer<'_, Option<Opened>> {
         self.nothing()
     }
 

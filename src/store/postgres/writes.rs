@@ -5,7 +5,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::super::{
-    Change, ENDS_KEPT, NewSession, PruneBefore, Pruned, SessionChange, SignIn, StoreError,
+    Change, ENDS_KEPT, NewSession, Opened, PruneBefore, Pruned, SessionChange, SignIn, StoreError,
     UserChange,
 };
 use super::super::{rows, sql, values};
@@ -83,6 +83,10 @@ pub(super) async fn change_session(
         .await
 }
 
+fn nothing() -> Failure {
+    Failure::Final(StoreError::Broken("a session's user is not there".into()))
+}
+
 fn asked() -> Failure {
     Failure::Final(StoreError::Unavailable("it met with another call".into()))
 }
@@ -90,7 +94,11 @@ fn asked() -> Failure {
 pub(super) async fn add_session(
     transaction: &Transaction<'_>,
     new: &NewSession,
-) -> Wrote<Option<Session>> {
+) -> Wrote<Option<Opened>> {
+    // First, so that the row is this transaction's: who changes the password waits, and ends this session too.
+    if new.signs_in == SignIn::Yes {
+        sign_in(transaction, new.user, new.created_at).await?;
+    }
     let mut session = values::new_session(new);
     let values = values::add_session(&session);
     let Some(number) = first(transaction, (sql::ADD_SESSION, &values), rows::number).await? else {
@@ -100,11 +108,35 @@ pub(super) async fn add_session(
     if let Some(hash) = new.token {
         add_token(transaction, session.id, hash, new.created_at).await?;
     }
-    if new.signs_in == SignIn::Yes {
-        let values = [new.created_at.into(), new.user.into()];
-        run(transaction, (sql::SIGN_IN, &values)).await?;
-    }
-    Ok(Some(session))
+    opened(transaction, session, new.created_at, new.most)
+        .await
+        .map(Some)
+}
+
+async fn sign_in(transaction: &Transaction<'_>, user: UserId, now: UnixMillis) -> Wrote<()> {
+    let values = [now.into(), user.into()];
+    run(transaction, (sql::SIGN_IN, &values)).await.map(drop)
+}
+
+/// A session that was written, with its user; what that user has too much ends.
+async fn opened(
+    transaction: &Transaction<'_>,
+    session: Session,
+    now: UnixMillis,
+    most: u32,
+) -> Wrote<Opened> {
+    let user = (sql::USER, &[session.user.into()][..]);
+    let user = first(transaction, user, rows::user).await?;
+    let (end, revoke) = values::surplus(session.user, most, now);
+    let end = (sql::END_SURPLUS_SESSIONS, &end[..]);
+    let mut surplus = all(transaction, end, rows::ended_session).await?;
+    let revoke = (sql::REVOKE_SURPLUS_TOKENS, &revoke[..]);
+    surplus.extend(all(transaction, revoke, rows::ended_token).await?);
+    Ok(Opened {
+        session,
+        user: user.ok_or_else(nothing)?,
+        surplus,
+    })
 }
 
 pub(super) async fn add_token(
@@ -122,7 +154,10 @@ pub(super) async fn resume_session(
     user: UserId,
     hash: TokenHash,
     now: UnixMillis,
-) -> Wrote<Option<Session>> {
+    most: u32,
+) -> Wrote<Option<Opened>> {
+    // First, as every log-in does: none waits for a row of another that waits for one of its own.
+    first(transaction, (sql::LOCK_USER, &[user.into()]), rows::user).await?;
     let found = first(
         transaction,
         (sql::LOCK_RESUMABLE, &[user.into()]),
@@ -135,9 +170,9 @@ pub(super) async fn resume_session(
     add_token(transaction, session.id, hash, now).await?;
     let touch = [now.into(), session.id.into()];
     run(transaction, (sql::TOUCH_SESSION, &touch)).await?;
-    run(transaction, (sql::SIGN_IN, &[now.into(), user.into()])).await?;
+    sign_in(transaction, user, now).await?;
     session.last_used_at = session.last_used_at.max(now);
-    Ok(Some(session))
+    opened(transaction, session, now, most).await.map(Some)
 }
 
 pub(super) async fn touch_sessions(

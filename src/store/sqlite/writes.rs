@@ -3,8 +3,8 @@
 use rusqlite::Connection;
 
 use super::super::{
-    Change, ENDS_KEPT, NewSession, NewUser, SessionChange, Sessions, SignIn, StoreError, Tokens,
-    UserChange,
+    Change, ENDS_KEPT, NewSession, NewUser, Opened, SessionChange, Sessions, SignIn, StoreError,
+    Tokens, UserChange,
 };
 use super::super::{rows, sql, values};
 use super::query::{all, first, run};
@@ -65,7 +65,10 @@ pub(super) fn change_user(
     }
 }
 
-pub(super) fn add_session(connection: &Connection, new: &NewSession) -> Wrote<Option<Session>> {
+pub(super) fn add_session(connection: &Connection, new: &NewSession) -> Wrote<Option<Opened>> {
+    if new.signs_in == SignIn::Yes {
+        sign_in(connection, new.user, new.created_at)?;
+    }
     let mut session = values::new_session(new);
     let values = values::add_session(&session);
     let Some(number) = first(connection, (sql::ADD_SESSION, &values), rows::number)? else {
@@ -75,13 +78,32 @@ pub(super) fn add_session(connection: &Connection, new: &NewSession) -> Wrote<Op
     if let Some(hash) = new.token {
         add_token(connection, session.id, hash, new.created_at)?;
     }
-    if new.signs_in == SignIn::Yes {
-        run(
-            connection,
-            (sql::SIGN_IN, &[new.created_at.into(), new.user.into()]),
-        )?;
-    }
-    Ok(Some(session))
+    opened(connection, session, new.created_at, new.most).map(Some)
+}
+
+fn sign_in(connection: &Connection, user: UserId, now: UnixMillis) -> Wrote<()> {
+    run(connection, (sql::SIGN_IN, &[now.into(), user.into()])).map(drop)
+}
+
+/// A session that was written, with its user; what that user has too much ends.
+fn opened(connection: &Connection, session: Session, now: UnixMillis, most: u32) -> Wrote<Opened> {
+    let user = first(connection, (sql::USER, &[session.user.into()]), rows::user)?;
+    let (end, revoke) = values::surplus(session.user, most, now);
+    let mut surplus = all(
+        connection,
+        (sql::END_SURPLUS_SESSIONS, &end),
+        rows::ended_session,
+    )?;
+    surplus.extend(all(
+        connection,
+        (sql::REVOKE_SURPLUS_TOKENS, &revoke),
+        rows::ended_token,
+    )?);
+    Ok(Opened {
+        session,
+        user: user.ok_or_else(nothing)?,
+        surplus,
+    })
 }
 
 pub(super) fn add_token(
@@ -99,7 +121,8 @@ pub(super) fn resume_session(
     user: UserId,
     hash: TokenHash,
     now: UnixMillis,
-) -> Wrote<Option<Session>> {
+    most: u32,
+) -> Wrote<Option<Opened>> {
     let found = first(connection, (sql::RESUMABLE, &[user.into()]), rows::session)?;
     let Some(mut session) = found else {
         return Ok(None);
@@ -109,9 +132,9 @@ pub(super) fn resume_session(
         connection,
         (sql::TOUCH_SESSION, &[now.into(), session.id.into()]),
     )?;
-    run(connection, (sql::SIGN_IN, &[now.into(), user.into()]))?;
+    sign_in(connection, user, now)?;
     session.last_used_at = session.last_used_at.max(now);
-    Ok(Some(session))
+    opened(connection, session, now, most).map(Some)
 }
 
 pub(super) fn change_session(

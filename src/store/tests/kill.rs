@@ -107,7 +107,7 @@ fn the_child_writes() {
             let user = store.add_user(named(&name)).await.unwrap();
             say(&format!("kept user {}", user.id));
             let session = store.add_session(session_of(user.id, Api::Token)).await;
-            let session = session.unwrap().unwrap();
+            let session = session.unwrap().unwrap().session;
             for _ in 0..3 {
                 let rotate = |session: &Session, _: &_| {
                     Change::Write(Session {

@@ -26,6 +26,7 @@ pub(super) const HOT: &[&str] = &[
     sql::END_OTHER_SESSIONS,
     sql::END_LOG_INS_OF,
     sql::END_OTHER_LOG_INS,
+    sql::END_SURPLUS_SESSIONS,
     sql::TOUCH_SESSION,
     sql::ADD_TOKEN,
     sql::TOKEN_OWNER,
@@ -33,6 +34,7 @@ pub(super) const HOT: &[&str] = &[
     sql::REVOKE_TOKENS_OF_SESSION,
     sql::REVOKE_TOKENS_OF,
     sql::REVOKE_OTHER_TOKENS,
+    sql::REVOKE_SURPLUS_TOKENS,
     sql::PUT_CODE,
     sql::TAKE_CODE,
     sql::TAKE_LINK,
@@ -58,9 +60,6 @@ pub(super) const WARM: &[&str] = &[
     sql::PRUNE_OLD_JOBS,
     sql::FORGET_GONE,
 ];
-
-/// What sorts the rows of one user.
-pub(super) const SORTED: &[&str] = &[sql::END_SURPLUS_SESSIONS, sql::REVOKE_SURPLUS_TOKENS];
 
 /// What goes through all rows, or the few keys that there are.
 const COLD: &[&str] = &[
@@ -112,21 +111,10 @@ fn no_call_of_a_request_scans_or_sorts() {
 }
 
 #[test]
-fn what_is_sorted_is_one_user_s() {
-    let folder = Folder::new();
-    let database = database(&folder);
-    for sql in SORTED {
-        for step in plan(&database, sql) {
-            assert!(!step.starts_with("SCAN"), "{sql}\n{step}");
-        }
-    }
-}
-
-#[test]
 fn parameters_are_numbered_as_they_come() {
     let folder = Folder::new();
     let database = database(&folder);
-    for sql in HOT.iter().chain(WARM).chain(SORTED).chain(COLD) {
+    for sql in HOT.iter().chain(WARM).chain(COLD) {
         let statement = database.prepare(sql).unwrap();
         for at in 1..=statement.parameter_count() {
             let wanted = format!("${at}");

@@ -5,7 +5,7 @@ use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::plans::{HOT, SORTED, WARM};
+use super::plans::{HOT, WARM};
 use super::server::{Server, database, postgres_at};
 use super::{Folder, named, unavailable, wait};
 use crate::config;
@@ -203,12 +203,7 @@ fn no_call_of_a_request_scans() {
             sql::LOCK_JOB,
         ];
         let prunes = [sql::PRUNE_SESSIONS, sql::PRUNE_USERS, sql::PRUNE_CODES];
-        let all = HOT
-            .iter()
-            .chain(WARM)
-            .chain(SORTED)
-            .chain(&locks)
-            .chain(&prunes);
+        let all = HOT.iter().chain(WARM).chain(&locks).chain(&prunes);
         for sql in all {
             let plan = plan(&client, sql).await;
             assert!(

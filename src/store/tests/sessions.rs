@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Place, at_once, fresh, hash, session_of};
 use crate::records::{Api, Authentication, Client, Session, SessionId, UserId};
+use crate::state::Ended;
 use crate::store::{Change, NewSession, Sessions, SignIn, StoreError};
 
 pub(super) async fn a_session_is_kept_as_it_was_given(place: Place) {
@@ -24,7 +25,9 @@ pub(super) async fn a_session_is_kept_as_it_was_given(place: Place) {
         token: Some(token),
         ..session_of(user.id, Api::Supabase)
     };
-    let made = place.store.add_session(new.clone()).await.unwrap().unwrap();
+    let opened = place.store.add_session(new.clone()).await.unwrap().unwrap();
+    assert_eq!((&opened.user, &*opened.surplus), (&user, &[][..]));
+    let made = opened.session;
     assert_eq!(made.id, new.id);
     assert_eq!(made.client, new.client);
     assert_eq!((made.last_used_at, made.refresh_counter), (1000, 3));
@@ -71,8 +74,9 @@ pub(super) async fn a_log_in_is_noted_with_the_user(place: Place) {
         signs_in: SignIn::Yes,
         ..session_of(user.id, Api::App)
     };
-    place.store.add_session(new).await.unwrap();
+    let opened = place.store.add_session(new).await.unwrap().unwrap();
     assert_eq!(signed_in().await, Some(2000));
+    assert_eq!(opened.user.last_sign_in_at, Some(2000));
 }
 
 fn count_up(session: &Session) -> Change<Session> {
@@ -142,7 +146,7 @@ pub(super) async fn the_last_used_conversation_is_resumed(place: Place) {
     let user = place.user().await;
     let other = place.user().await;
     let store = &place.store;
-    let resume = async |now| store.resume_session(user.id, hash(), now).await.unwrap();
+    let resume = async |now| store.resume_session(user.id, hash(), now, 5).await.unwrap();
     place.session(&other, Api::Session).await;
     place.session(&user, Api::App).await;
     assert_eq!(resume(1).await, None);
@@ -156,14 +160,16 @@ pub(super) async fn the_last_used_conversation_is_resumed(place: Place) {
         .await
         .unwrap();
     let token = hash();
-    let resumed = store.resume_session(user.id, token, 6000).await.unwrap();
-    let resumed = resumed.unwrap();
+    let opened = store.resume_session(user.id, token, 6000, 5).await.unwrap();
+    let opened = opened.unwrap();
+    let resumed = opened.session;
     assert_eq!((resumed.id, resumed.last_used_at), (second.id, 6000));
     let owner = store.token_owner(token).await.unwrap().unwrap();
     assert_eq!(owner.session, resumed);
+    assert_eq!(owner.user, opened.user);
     assert_eq!(owner.user.last_sign_in_at, Some(6000));
     // A clock that goes back takes nothing back.
-    assert_eq!(resume(100).await.unwrap().last_used_at, 6000);
+    assert_eq!(resume(100).await.unwrap().session.last_used_at, 6000);
 }
 
 pub(super) async fn sessions_of_a_user_are_listed(place: Place) {
@@ -304,19 +310,28 @@ pub(super) async fn sessions_beyond_so_many_end(place: Place) {
         store.touch_sessions(vec![(session, used)]).await.unwrap();
         sessions.push(session);
     }
-    let end = async |most| {
-        let which = Sessions::Surplus(user.id, most);
-        store.end_sessions(which, 10).await.unwrap()
+    // Each is a session more.
+    let log_in = async |most| {
+        let new = NewSession {
+            created_at: 6000,
+            most,
+            ..session_of(user.id, Api::Token)
+        };
+        let opened = store.add_session(new).await.unwrap().unwrap();
+        let found = store.session(opened.session.id).await.unwrap().unwrap();
+        assert_eq!(found.0, opened.session);
+        opened.surplus
     };
-    assert_eq!(end(4).await, []);
+    assert_eq!(log_in(5).await, []);
     // Of two that were last used at once, the older goes.
-    assert_eq!(end(3).await, [sessions[1]]);
-    assert_eq!(end(3).await, []);
-    let mut ended = end(1).await;
-    ended.sort_unstable();
-    let mut expected = [sessions[2], sessions[3]];
-    expected.sort_unstable();
-    assert_eq!(ended, expected);
+    assert_eq!(log_in(5).await, [Ended::Session(sessions[1])]);
+    let ended = log_in(4).await;
+    assert_eq!(ended.len(), 2);
+    for session in [sessions[2], sessions[3]] {
+        assert!(ended.contains(&Ended::Session(session)), "{ended:?}");
+        let (session, _) = store.session(session).await.unwrap().unwrap();
+        assert_eq!(session.ended_at, Some(6000));
+    }
     let (strange, _) = store.session(strange.id).await.unwrap().unwrap();
     assert_eq!(strange.ended_at, None);
 }

@@ -2,6 +2,7 @@
 
 use super::{Place, fresh, hash};
 use crate::records::{Api, SessionId};
+use crate::state::Ended;
 use crate::store::{Change, Sessions, Tokens};
 
 pub(super) async fn a_token_stands_for_its_session_and_user(place: Place) {
@@ -89,12 +90,15 @@ pub(super) async fn tokens_beyond_so_many_are_revoked(place: Place) {
         let token = store.add_token(session, hash(), 1).await.unwrap();
         numbers.push(token.unwrap().number);
     }
-    let revoke = async |most| {
-        let which = Tokens::Surplus(user.id, most);
-        store.revoke_tokens(which).await.unwrap()
+    // Each is a token more.
+    let resume = async |most| {
+        let opened = store.resume_session(user.id, hash(), 2000, most);
+        opened.await.unwrap().unwrap().surplus
     };
-    assert!(revoke(3).await.is_empty());
-    assert_eq!(revoke(2).await, [numbers[0]]);
-    assert!(revoke(2).await.is_empty());
-    assert_eq!(revoke(1).await, [numbers[1]]);
+    assert_eq!(resume(4).await, []);
+    assert_eq!(resume(4).await, [Ended::Token(numbers[0])]);
+    let ended = [Ended::Token(numbers[1]), Ended::Token(numbers[3])];
+    let revoked = resume(3).await;
+    assert_eq!(revoked.len(), 2);
+    assert!(ended.iter().all(|it| revoked.contains(it)), "{revoked:?}");
 }

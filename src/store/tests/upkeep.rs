@@ -12,7 +12,7 @@ pub(super) async fn what_is_of_use_is_not_pruned(place: Place) {
             created_at: at,
             ..session_of(user.id, api)
         };
-        store.add_session(new).await.unwrap().unwrap()
+        store.add_session(new).await.unwrap().unwrap().session
     };
     let idle_conversation = add(Api::Session, 10).await;
     let idle_log_in = add(Api::Token, 10).await;
