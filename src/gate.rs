@@ -260,7 +260,7 @@ impl Gate {
         passing.token_in_query |= place == Some(Place::Query);
         let (caller, ticket) = match taken.found {
             Found::Token(credential) if place == Some(Place::Ticket) => {
-                self.bearer(head, (route, credential), conn).await
+                self.bearer(head, (route, credential), conn).await?
             }
             found => (self.caller(route, found, &conn.desk.tokens).await, None),
         };

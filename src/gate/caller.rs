@@ -10,7 +10,7 @@ use crate::refusal::Refusal;
 use crate::request::credential::{Credential, Found, Place};
 use crate::request::head::Head;
 use crate::route::Route;
-use crate::tickets::{Again, Hold, Use};
+use crate::tickets::{Again, Hold, TicketError, Use};
 
 impl Gate {
     /// Who calls: by a verified token, by a bad one, or by none.
@@ -29,21 +29,26 @@ impl Gate {
     }
 
     /// Who calls by a ticket: the bearer of the token that it stands for, if that is still good.
+    ///
+    /// # Errors
+    /// `TicketInUse`, on every route: where a guest may come in too, its stream would go on as a guest's.
     pub(super) async fn bearer(
         &self,
         head: &Head,
         (route, ticket): (&Route, Credential),
         conn: &Conn,
-    ) -> (Caller, Option<Hold>) {
+    ) -> Result<(Caller, Option<Hold>), Refusal> {
+        let refused = |refusal, ticket| Ok((Caller::Unverified(refusal, ticket), None));
         let Some(settings) = &self.config.tickets else {
-            return (Caller::Unverified(Refusal::TicketInvalid, ticket), None);
+            return refused(Refusal::TicketInvalid, ticket);
         };
         let tickets = &conn.desk.tickets;
         let place = ticket_use(head, settings);
         let text = ticket.token.expose();
         let redeemed = match tickets.redeem(text, &place, settings.per_user).await {
             Ok(redeemed) => redeemed,
-            Err(error) => return (Caller::Unverified(error.into(), ticket), None),
+            Err(TicketError::InUse) => return Err(Refusal::TicketInUse),
+            Err(error) => return refused(error.into(), ticket),
         };
         let credential = Credential {
             token: redeemed.token,
@@ -51,8 +56,8 @@ impl Gate {
         };
         let found = Found::Token(credential);
         match self.caller(route, found, &conn.desk.tokens).await {
-            Caller::Unverified(refusal, _) => (Caller::Unverified(refusal, ticket), None),
-            caller => (caller, redeemed.hold),
+            Caller::Unverified(refusal, _) => refused(refusal, ticket),
+            caller => Ok((caller, redeemed.hold)),
         }
     }
 }

@@ -250,6 +250,11 @@ impl Route {
                 return response;
             }
         }
+        if refusal == Refusal::TicketInUse && head.accepts_event_stream() {
+            // Its stream broke off, and we have not seen it yet: soon the ticket is good again.
+            let response = sse::come_again_response(refusal, self.sse.retry);
+            return journal.tell_with(Some(head), response);
+        }
         if readable && head.accepts_event_stream() && self.sse.on_reject == SseReject::Event {
             let body = style::body_text(refusal, &wanted);
             let retry = refused.retry_after.map(Duration::from_secs);

@@ -18,8 +18,8 @@ use crate::request::peer::Peer;
 use crate::server::Worker;
 use crate::server::http1::Session;
 use crate::server::http2;
-use crate::wire::Wire;
 use crate::wire::vitals::{Verdict, Vitals, Watched};
+use crate::wire::{Wire, give_up_after};
 
 /// What a connection speaks.
 enum Spoken {
@@ -44,6 +44,7 @@ pub async fn serve_tcp(worker: Rc<Worker>, socket: TcpStream) {
     let _ = socket.set_nodelay(true);
     let tls = worker.station.tls.load_full();
     let patience = worker.patience();
+    give_up_after(&socket, patience.send);
     // Boxed: a handshake is large, and over when the rest of the connection's life begins.
     let opened = Box::pin(tokio::time::timeout(patience.head, async {
         match &tls {

@@ -39,6 +39,19 @@ impl Wire {
     }
 }
 
+/// From here on a connection breaks off when its peer has not acknowledged anything for so long: one that is gone without
+/// a word (another network, no battery) takes nothing, and TCP alone would try for a quarter of an hour.
+pub fn give_up_after(socket: &TcpStream, silence: std::time::Duration) {
+    #[cfg(target_os = "linux")]
+    // A socket that is gone already cannot be told, and need not.
+    let _ = {
+        let millis = u32::try_from(silence.as_millis()).unwrap_or(u32::MAX);
+        rustix::net::sockopt::set_tcp_user_timeout(socket, millis)
+    };
+    #[cfg(not(target_os = "linux"))]
+    let _ = (socket, silence);
+}
+
 impl Wire {
     /// From here on closing it resets the connection.
     pub fn reset_on_close(&self) {

@@ -167,8 +167,10 @@ async fn a_ticket_opens_one_stream_and_stays_out_of_sight() {
     assert_eq!(head.get("cache-control"), Some("no-store"));
     assert_eq!(head.get("referrer-policy"), Some("no-referrer"));
     // While it lives nobody else gets in by it; when it has ended it is resumed.
+    told_to_come_again(&gateway, &target).await;
+    let plain = Ask::get(&target).answer(&gateway).await;
     assert_eq!(
-        refused(&gateway, &target, "").await,
+        (plain.status(), plain.word()),
         (401, "ticket_in_use".into())
     );
     drop(client);
@@ -184,6 +186,26 @@ async fn a_ticket_opens_one_stream_and_stays_out_of_sight() {
     let mut peer = upstream.accept().await;
     assert!(peer.until("\r\n").await.starts_with("GET /open/x?y HTTP"));
     drop((client.try_take(0).await, peer));
+}
+
+/// What an `EventSource` does not give up after: nothing but the time to ask again.
+async fn told_to_come_again(gateway: &Gateway, target: &str) {
+    let mut client = asking(gateway, target, "connection: close\r\n").await;
+    let told = client.answer().await;
+    assert_eq!((told.status(), &*told.text()), (200, "retry: 2000\n\n"));
+    assert_eq!(told.head.get("content-type"), Some("text/event-stream"));
+    assert_eq!(told.head.get("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn a_ticket_in_use_makes_no_guest() {
+    let lines = "\n[[route]]\nname = \"guests\"\npath = \"/guests/{*rest}\"\nupstream = \"app\"\nauth = \"optional\"\n";
+    let (upstream, gateway) = gateway_with(lines).await;
+    let ticket = ticket(&gateway, &of_session("s", 300), "/guests/a").await;
+    let target = format!("/guests/a?ticket={ticket}");
+    let (_client, _peer, asked) = events((&upstream, &gateway), &target, "").await;
+    assert!(asked.contains("x-user-id: u1\r\n"), "{asked}");
+    told_to_come_again(&gateway, &target).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ import json
 import pytest
 from harness.app import heard
 from harness.gateway import config
+from harness.lost import ticket, vanishing
 from harness.tokens import mint
 
 pytestmark = pytest.mark.slow
@@ -151,6 +152,35 @@ def test_eventsource_is_told_when_its_token_expires(page, fastapi):
     assert len(seen["events"]) > 2
     assert json.loads(seen["events"][-1][1])["error"] == "auth_expired"
     heard(fastapi.app, "left", "tab")
+
+
+BACK = """
+(path) => new Promise((resolve) => {
+  const seen = { opened: 0 };
+  const source = new EventSource(path);
+  source.onopen = () => { seen.opened += 1; };
+  source.onerror = () => { if (source.readyState === EventSource.CLOSED) resolve({ ...seen, gaveUp: true }); };
+  source.addEventListener("start", ({ data }) => {
+    source.close();
+    resolve({ ...seen, user: JSON.parse(data).user_id });
+  });
+})
+"""
+
+
+def test_eventsource_comes_back_by_its_ticket_where_the_gateway_has_not_seen_its_stream_break(browser, start):
+    sse = 'on_reject = "event"\nenrich = ["start"]\nheartbeat = "500ms"\nretry = "300ms"'
+    gateway = start(config(ROUTES.replace('on_reject = "event"', sse, 1), 'send_timeout = "2s"'))
+    path = "/sse/silent/back"
+    target = f"{path}?ticket={ticket(gateway, mint('back'), path)}"
+    client = vanishing(gateway, target)
+    page = browser.new_page()
+    page.goto(gateway.url + "/page")
+    seen = page.evaluate(BACK, target)
+    page.close()
+    client.close()
+    print(f"back: {seen}")
+    assert seen["user"] == "back" and seen["opened"] > 1 and "gaveUp" not in seen, seen
 
 
 def test_a_tab_that_is_closed_cancels_the_upstreams_work(browser, gateway, fastapi):

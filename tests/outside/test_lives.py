@@ -10,6 +10,8 @@ import httpx
 import pytest
 from harness import supabase
 from harness.gateway import ROOT, config
+from harness.lost import ticket, vanishing
+from harness.replicas import until
 from harness.tokens import bearer, mint
 from httpx_sse import connect_sse
 from websockets.exceptions import ConnectionClosed
@@ -53,15 +55,41 @@ def node(gateway, scenario: str, token: str) -> dict:
     return json.loads(run.stdout)
 
 
-def ticket(gateway, token: str, path: str) -> str:
-    answer = httpx.post(f"{gateway.url}/_portcullis/tickets", json={"path": path}, headers=bearer(token))
-    assert answer.status_code == 200, answer.text
-    return answer.json()["ticket"]
-
-
 def test_an_event_source_resumes_with_its_ticket(gateway):
     seen = node(gateway, "resume", mint("resumed"))
     assert seen == {"opened": 3, "users": ["resumed"] * 3}
+
+
+@pytest.fixture
+def impatient(start):
+    """A gateway that gives up clients after two seconds."""
+    return start(config(ROUTES + 'heartbeat = "500ms"\nretry = "300ms"\n', 'send_timeout = "2s"'))
+
+
+def test_a_client_that_is_gone_without_a_word_does_not_hold_its_stream(impatient):
+    client = vanishing(impatient, f"/sse/silent/gone?token={mint('gone')}")
+    begun = time.monotonic()
+    until(lambda: figure(impatient, "portcullis_streams{") == 0, "its stream lives")
+    print(f"gone: its stream ended after {time.monotonic() - begun:.3f} s")
+    client.close()
+
+
+def figure(gateway, name: str) -> float:
+    """The sum of the metrics whose lines begin so."""
+    page = httpx.get(gateway.admin + "/metrics", timeout=20).text
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith(name))
+
+
+def test_an_event_source_comes_again_until_the_gateway_has_seen_its_stream_break(impatient):
+    token = mint("lost")
+    used = ticket(impatient, token, "/sse/silent/lost")
+    client = vanishing(impatient, f"/sse/silent/lost?ticket={used}")
+    seen = node(impatient, "back", f"/sse/silent/lost?ticket={used}")
+    print(f"lost: {seen}")
+    # It was let in once the first was over, asked more than once for that, and was never told to stay away.
+    assert seen["user"] == "lost" and seen["opened"] > 1, seen
+    assert figure(impatient, 'portcullis_refusals_total{reason="ticket_in_use"}') == seen["opened"] - 1
+    client.close()
 
 
 def test_a_session_that_is_refreshed_keeps_its_streams_and_one_that_is_left_loses_them(start):

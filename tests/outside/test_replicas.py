@@ -12,6 +12,7 @@ import pytest
 from harness import certificates
 from harness.accounts import AUTH, SUPABASE, Person
 from harness.gateway import BINARY
+from harness.lost import ticket, vanishing
 from harness.postgres import database
 from harness.redis import Cluster, Redis, Watched, secure
 from harness.replicas import Load, Open, Replica, config, until
@@ -461,6 +462,27 @@ def test_a_newer_token_at_one_extends_the_streams_at_all(replicas):
         assert stream.wait() == "auth_expired"
     time.sleep(1)
     assert all_live(streams), [stream.end for stream in streams]
+
+
+def test_a_ticket_whose_stream_is_lost_at_one_gateway_is_good_at_another_once_that_is_seen(replicas):
+    text = config().replace("[server]", '[server]\nsend_timeout = "2s"')
+    all = replicas.start(2, text.replace('path = "/sse/{*rest}"\n', 'path = "/sse/{*rest}"\nsse = { heartbeat = "500ms" }\n'))
+    settled(all)
+    token = Person(all[0]).register().token()
+    path = "/sse/silent/lost"
+    target = f"{path}?ticket={ticket(all[0], token, path)}"
+    lost = vanishing(all[0], target)
+    asked = []
+
+    def resumed() -> bool:
+        with httpx.stream("GET", all[1].url + target, headers={"accept": "text/event-stream"}, timeout=20) as answer:
+            assert answer.status_code == 200
+            asked.append(next(answer.iter_lines()))
+        return not asked[-1].startswith("retry:")
+
+    print(f"lost: its ticket was good again after {until(resumed, 'its ticket is in use still'):.3f} s, {len(asked)} tries")
+    assert len(asked) > 1
+    lost.close()
 
 
 def test_what_an_operator_revokes_at_one_is_refused_by_all_and_by_those_that_come_later(replicas, redis):

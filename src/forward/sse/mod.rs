@@ -81,6 +81,19 @@ pub fn carry(
 pub fn auth_error_response(refusal: Refusal, body: &[u8], retry: Duration) -> Response<Body> {
     let mut event = event::retry(retry);
     event::write(&mut event, "auth_error", body);
+    refused_response(refusal, event)
+}
+
+/// Has an `EventSource` ask again after `retry`. After any status but 200 it would give up for good; after a stream
+/// that ends it comes again. There is nothing in this one, not even a comment, which some clients take for an error.
+pub fn come_again_response(refusal: Refusal, retry: Duration) -> Response<Body> {
+    let mut event = event::retry(retry);
+    event.push(b'\n');
+    refused_response(refusal, event)
+}
+
+/// The answer to a refused event stream that is itself one.
+fn refused_response(refusal: Refusal, event: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::full(Bytes::from(event)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -29,6 +29,17 @@ const scenarios = {
       source.onerror = ({ code }) => code && resolve({ ...seen, code });
     });
   },
+  // The stream of this URL, whose ticket may be in use still.
+  async back() {
+    const source = new EventSource(url + token);
+    const seen = { opened: 0 };
+    source.onopen = () => (seen.opened += 1);
+    return new Promise((resolve) => {
+      const end = (more) => resolve({ ...seen, ...more }, source.close());
+      source.addEventListener("start", ({ data }) => end({ user: JSON.parse(data).user_id }));
+      source.onerror = ({ code }) => code && end({ code });
+    });
+  },
   // The client refreshes as it always does, and the stream goes on past the end of its first token.
   refresh: () => pastItsFirstToken(false),
   // By its own timer, which looks every thirty seconds: nobody asks it to.
