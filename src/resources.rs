@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::forward::http::Line;
 use crate::forward::pool::Pools;
 use crate::forward::upstream::Upstreams;
+use crate::identity::bans::KeptBans;
 use crate::identity::cache::LocalTokens;
 use crate::identity::issuer::KeySources;
 use crate::identity::jwks::JwksSources;
@@ -49,6 +50,8 @@ pub struct Resources {
     pub tickets: Arc<Tickets>,
     /// What an operator has refused.
     pub bans: Arc<Bans>,
+    /// The same in a store; `None`: there is none, or it is not opened.
+    pub kept_bans: Option<Arc<KeptBans>>,
     /// Who hears of new tokens.
     pub sightings: Arc<Sightings>,
     /// News from gateway to gateway, likewise.
@@ -70,14 +73,16 @@ pub struct Resources {
 impl Resources {
     /// Resources for the workers that `config` asks for, without accounts.
     pub fn new(config: &Config, jwks: JwksSources, sink: Sink, clock: Clock) -> Self {
-        let (revocations, sightings) = (Revocations::new(), Sightings::new());
-        let streams = Streams::heeding(&revocations, config.server.workers, clock.clone());
+        let (revocations, bans, sightings) = (Revocations::new(), Bans::new(), Sightings::new());
+        let ends = (&revocations, &bans);
+        let streams = Streams::heeding(ends, config.server.workers, clock.clone());
         streams.follow(&sightings);
         Self {
             streams,
             revocations,
             tickets: Tickets::new(clock.clone()),
-            bans: Bans::new(),
+            bans,
+            kept_bans: None,
             redis: None,
             sightings,
             bus: None,
@@ -96,12 +101,13 @@ impl Resources {
 
     /// Resources that fetch nothing and tell nobody: for `check`, `explain` and tests.
     pub fn offline(clock: Clock) -> Self {
-        let revocations = Revocations::new();
+        let (revocations, bans) = (Revocations::new(), Bans::new());
         Self {
-            streams: Streams::heeding(&revocations, 1, clock.clone()),
+            streams: Streams::heeding((&revocations, &bans), 1, clock.clone()),
             revocations,
             tickets: Tickets::new(clock.clone()),
-            bans: Bans::new(),
+            bans,
+            kept_bans: None,
             redis: None,
             sightings: Sightings::new(),
             bus: None,

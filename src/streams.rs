@@ -28,6 +28,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::refusal::Refusal;
+use crate::state::bans::{Banned, Bans};
 use crate::state::{Effect, Notice, Revocations};
 
 /// The live streams of the whole process.
@@ -41,6 +42,8 @@ pub struct Streams {
     listeners: RwLock<Vec<Arc<Listener>>>,
     /// What ended lately: a stream may only now begin whose session ended while its request was under way.
     revocations: Arc<Revocations>,
+    /// What an operator has refused, likewise.
+    bans: Arc<Bans>,
 }
 
 /// One live stream: who was let in, and where to, so that it can be judged again.
@@ -195,11 +198,15 @@ impl Outcome {
 impl Streams {
     /// An empty registry with a shard for each of `workers`.
     pub fn new(workers: usize, clock: Clock) -> Arc<Self> {
-        Self::heeding(&Revocations::new(), workers, clock)
+        Self::heeding((&Revocations::new(), &Bans::new()), workers, clock)
     }
 
-    /// The same, where the streams of a session end with it.
-    pub fn heeding(revocations: &Arc<Revocations>, workers: usize, clock: Clock) -> Arc<Self> {
+    /// The same, where the streams of a session end with it, and those of a token that is refused as soon as that is known.
+    pub fn heeding(
+        (revocations, bans): (&Arc<Revocations>, &Arc<Bans>),
+        workers: usize,
+        clock: Clock,
+    ) -> Arc<Self> {
         let shards = (0..workers.max(1)).map(|_| Mutex::default()).collect();
         let streams = Arc::new(Self {
             shards,
@@ -210,11 +217,18 @@ impl Streams {
             judge: RwLock::default(),
             listeners: RwLock::default(),
             revocations: Arc::clone(revocations),
+            bans: Arc::clone(bans),
         });
         let listening = Arc::downgrade(&streams);
         revocations.subscribe(move |notice| {
             if let Some(streams) = listening.upgrade() {
                 streams.heed(notice);
+            }
+        });
+        let listening = Arc::downgrade(&streams);
+        bans.subscribe(move |banned, _, _| {
+            if let Some(streams) = listening.upgrade() {
+                streams.end_banned(banned);
             }
         });
         streams
@@ -264,6 +278,9 @@ impl Streams {
     fn catch_up(&self, slot: &Arc<Slot>, identity: &Identity) {
         if let Some(standing) = &identity.standing {
             self.take_effect(slot, self.revocations.meanwhile(standing));
+        }
+        if self.bans.refuses(identity.presented()) {
+            slot.apply(Verdict::End(End::Revoked));
         }
         let newer = self.marks.session(identity);
         if let Some(newer) = newer.and_then(|mark| self.newest.after(mark, identity)) {
@@ -341,6 +358,20 @@ impl Streams {
             let identity = slot.identity();
             if let Some(standing) = identity.as_ref().and_then(|it| it.standing.as_ref()) {
                 self.take_effect(&slot, notice.effect(standing));
+            }
+        }
+    }
+
+    /// Ends the streams whose newest token is refused.
+    fn end_banned(&self, banned: &Banned) {
+        let slots = self.shards.iter().flat_map(|shard| lock(shard).snapshot());
+        for slot in slots {
+            let identity = slot.identity();
+            let refused = identity.is_some_and(|it| {
+                banned.is_about(it.presented()) && self.bans.refuses(it.presented())
+            });
+            if refused {
+                slot.apply(Verdict::End(End::Revoked));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{check_caller, finish};
 use crate::body::Body;
 use crate::clock::UnixSeconds;
 use crate::faces::page;
+use crate::identity::bans::KeptBans;
 use crate::observe::access::Sink;
 use crate::observe::event::Event;
 use crate::refusal::Refusal;
@@ -24,6 +25,7 @@ use crate::streams::{Filter, Kind, Shown, Streams};
 pub struct Live<'l> {
     pub streams: &'l Streams,
     pub bans: &'l Bans,
+    pub kept: Option<&'l KeptBans>,
     /// For the audit line.
     pub sink: &'l Sink,
     /// `[admin] token`.
@@ -46,7 +48,7 @@ where
     let answer = match admit(live, &head) {
         Ok(Call::List) => list(live, head.uri().query().unwrap_or_default()),
         Ok(Call::End) => match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => end(live, &body.to_bytes()),
+            Ok(body) => end(live, &body.to_bytes()).await,
             Err(_) => Err(Refusal::BodyInvalid),
         },
         Err(refusal) => Err(refusal),
@@ -102,7 +104,7 @@ fn list(live: Live<'_>, query: &str) -> Result<Response<Body>, Refusal> {
     Ok(page::json(StatusCode::OK, &List { count, streams }))
 }
 
-fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
+async fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
     let wish: Wish = serde_json::from_slice(body).map_err(|_| Refusal::BodyInvalid)?;
     let filter = wish.filter()?;
     let nobody = filter.user.is_none() && filter.session.is_none();
@@ -111,8 +113,15 @@ fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
         return Err(Refusal::BodyInvalid);
     }
     // First the tokens: what ends must not come back by them.
-    let revoked = wish.revoke && refuse_tokens(live, &filter);
+    let banned = meant(&filter).filter(|_| wish.revoke);
+    let now = live.streams.now();
+    let banned = banned.filter(|banned| live.bans.add(banned, now));
     let ended = live.streams.kill(&filter);
+    let revoked = banned.is_some();
+    if let (Some(banned), Some(kept)) = (banned, live.kept) {
+        // Before the answer: a gateway that is killed right after it has told the others all the same.
+        kept.keep(banned, now).await;
+    }
     live.sink.event(&Event {
         name: if wish.revoke {
             "streams_revoke"
@@ -128,14 +137,13 @@ fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
     Ok(page::json(StatusCode::OK, &Ended { ended, revoked }))
 }
 
-/// A session is narrower than its user.
-fn refuse_tokens(live: Live<'_>, filter: &Filter) -> bool {
-    let banned = match (&filter.session, &filter.user) {
-        (Some(session), _) => Banned::Session(session.clone()),
-        (None, Some(user)) => Banned::User(user.clone()),
-        (None, None) => return false,
-    };
-    live.bans.add(banned, live.streams.now())
+/// Whose tokens are to be refused: a session is narrower than its user.
+fn meant(filter: &Filter) -> Option<Banned> {
+    match (&filter.session, &filter.user) {
+        (Some(session), _) => Some(Banned::Session(session.clone())),
+        (None, Some(user)) => Some(Banned::User(user.clone())),
+        (None, None) => None,
+    }
 }
 
 /// The pairs of a query, decoded.

@@ -2,10 +2,11 @@
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
 //! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; no more than `halves.rs` holds), `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
-//! its own tokens say, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
+//! its own tokens say, `bans.rs` keeps what an operator refused of any, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
 pub mod access_token;
 pub mod assertion;
+pub mod bans;
 pub mod cache;
 pub mod claims;
 mod halves;
@@ -41,6 +42,7 @@ use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
 use crate::state::Standing;
+use crate::state::bans::Presented;
 
 /// A verified caller: built once per token and shared by every request that carries it.
 #[derive(Clone, Debug)]
@@ -94,6 +96,17 @@ impl Identity {
     /// The number of the opaque session token that it came by; `None` for an access token, and for other issuers'.
     pub fn token_number(&self) -> Option<i64> {
         self.standing.as_ref()?.token
+    }
+
+    /// What bans know its token by.
+    pub fn presented(&self) -> Presented<'_> {
+        let issued_at = self.claims.get("iat").and_then(serde_json::Value::as_f64);
+        Presented {
+            subject: &self.user_id,
+            session: self.session_id.as_deref(),
+            // A `NumericDate` may have a fraction; `as` saturates.
+            issued_at: issued_at.map(|iat| iat as u64),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::records::TokenHash;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
-use crate::state::bans::{Bans, Presented};
+use crate::state::bans::Bans;
 
 /// The issuers of one configuration and the tokens verified under it.
 #[derive(Debug)]
@@ -302,7 +302,7 @@ impl Verifier {
                 confirmed.map_err(|refusal| Fault::plain("session", refusal))?
             }
         };
-        if self.bans.refuses(presented(&identity)) {
+        if self.bans.refuses(identity.presented()) {
             return Err(Fault::plain("session", Refusal::TokenRevoked));
         }
         let left = Duration::from_secs(identity.ends_at.saturating_sub(moment.wall));
@@ -481,17 +481,6 @@ impl Fault {
                 | ("claims", Refusal::TokenExpired)
         );
         of_the_bytes && self.refetch.is_none()
-    }
-}
-
-/// What bans know a token by.
-fn presented(identity: &Identity) -> Presented<'_> {
-    let issued_at = identity.claims.get("iat");
-    Presented {
-        subject: &identity.user_id,
-        session: identity.session_id.as_deref(),
-        // A `NumericDate` may have a fraction; `as` saturates.
-        issued_at: issued_at.and_then(Value::as_f64).map(|iat| iat as u64),
     }
 }
 

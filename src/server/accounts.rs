@@ -8,6 +8,7 @@ use crate::accounts::notes::Others;
 use crate::accounts::{self, Accounts, Parts, keys};
 use crate::config::{Config, StorePlace};
 use crate::gate;
+use crate::identity::bans::KeptBans;
 use crate::identity::keyring::Keyring;
 use crate::identity::sessions::OwnSessions;
 use crate::identity::vault::Vault;
@@ -61,13 +62,12 @@ pub async fn open(config: &Config, resources: &mut Resources) -> Result<(), Star
     Ok(())
 }
 
-/// Opens the store, where anything is kept, and the keeper of jobs over it.
+/// Opens the store, where there is one, and what is kept in it whether there are accounts or not: jobs and bans.
 async fn open_store(
     config: &Config,
     resources: &mut Resources,
 ) -> Result<Option<Arc<dyn Store>>, StartError> {
-    let needed = config.accounts.is_some() || config.knows_jobs();
-    let Some(place) = config.store.clone().filter(|_| needed) else {
+    let Some(place) = config.store.clone() else {
         return Ok(None);
     };
     // A PostgreSQL store waits for its server.
@@ -81,6 +81,9 @@ async fn open_store(
         sink,
         &resources.metrics,
     ));
+    let (bans, clock) = (&resources.bans, resources.clock.clone());
+    let kept = KeptBans::open(bans, Arc::clone(&store), clock).await;
+    resources.kept_bans = Some(kept.map_err(store::OpenError::from)?);
     Ok(Some(store))
 }
 
@@ -113,6 +116,20 @@ pub async fn keep_jobs(station: Arc<Station>) {
             if let Err(error) = keeper.look_after(&jobs).await {
                 tracing::warn!(%error, "old jobs were not removed");
             }
+        }
+    }
+}
+
+/// Hears what an operator has refused at other gateways over the same store, until the process ends.
+pub async fn keep_bans(station: Arc<Station>) {
+    let Some(kept) = station.resources.kept_bans.clone() else {
+        return;
+    };
+    loop {
+        tokio::time::sleep(LOOK).await;
+        kept.keep_again().await;
+        if let Err(error) = kept.catch_up().await {
+            tracing::debug!(%error, "what was refused at other gateways could not be read");
         }
     }
 }
@@ -180,6 +197,8 @@ impl From<accounts::OpenError> for StartError {
     }
 }
 
+/// How long a ban at another gateway may take to be known here, as an end (`server/ends.rs`).
+const LOOK: Duration = Duration::from_millis(500);
 const TICK: Duration = Duration::from_secs(1);
 /// How long the store may take to say that it is there.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -34,6 +34,7 @@ pub async fn serve(station: Arc<Station>, listener: tokio::net::TcpListener) {
                         let live = Live {
                             streams: &station.resources.streams,
                             bans: &station.resources.bans,
+                            kept: station.resources.kept_bans.as_deref(),
                             sink: &gate.sink(),
                             token: gate.config().admin.token.as_ref(),
                         };

@@ -198,6 +198,7 @@ impl Running {
         let tickets = Arc::clone(&station.resources.tickets);
         tokio::task::spawn_local(async move { tickets.keep().await });
         tokio::task::spawn_local(accounts::keep_jobs(Arc::clone(&station)));
+        tokio::task::spawn_local(accounts::keep_bans(Arc::clone(&station)));
         if watch_files && let Some(watch) = reload::Watch::begin(Arc::clone(&station)) {
             tokio::task::spawn_local(watch.run());
         }

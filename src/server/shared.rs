@@ -53,7 +53,11 @@ pub fn open(config: &Config, resources: &mut Resources) -> Result<(), OpenError>
     resources.counts.shared = Some(shared);
     let teller = Arc::clone(&bus);
     let bans = &resources.bans;
-    bans.subscribe(move |banned, at| teller.tell(wire::write_ban(banned, at)));
+    bans.subscribe(move |banned, at, origin| {
+        if origin == Origin::Here {
+            teller.tell(wire::write_ban(banned, at));
+        }
+    });
     resources.redis = Some(redis);
     resources.bus = Some(bus);
     Ok(())
@@ -75,7 +79,11 @@ pub fn keep(station: &Station) -> Vec<Registration> {
     let settings = station.gate.load().config().redis.clone();
     let some = Arc::new(Notify::new());
     let nudge = Arc::clone(&some);
-    resources.bans.subscribe(move |_, _| nudge.notify_one());
+    resources.bans.subscribe(move |_, _, origin| {
+        if origin == Origin::Here {
+            nudge.notify_one();
+        }
+    });
     let exchange = Exchange {
         redis: Arc::clone(redis),
         bans: Arc::clone(&resources.bans),
@@ -164,7 +172,7 @@ impl Ear {
                     }
                 }
                 Some(Told::Banned(banned, at)) => {
-                    self.bans.hear(banned, at, self.clock.now());
+                    self.bans.hear(&banned, at, self.clock.now());
                 }
                 Some(Told::Bans) => self.some.notify_one(),
                 None => self.forget(),

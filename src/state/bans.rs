@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::Origin;
 use crate::clock::UnixSeconds;
 
 /// What is refused; one for the process.
@@ -17,8 +18,8 @@ pub struct Bans {
     listeners: RwLock<Vec<Arc<Listener>>>,
 }
 
-/// Hears of what is refused here, and since when. Must not wait.
-pub type Listener = dyn Fn(&Banned, UnixSeconds) + Send + Sync;
+/// Hears of what is refused, since when, and who said so. Must not wait.
+pub type Listener = dyn Fn(&Banned, UnixSeconds, Origin) + Send + Sync;
 
 /// Whose tokens are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +40,28 @@ pub struct Presented<'t> {
     pub issued_at: Option<UnixSeconds>,
 }
 
+/// What a ban was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    New,
+    /// Or an earlier one than what is known.
+    Known,
+}
+
+/// There are too many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Full;
+
+impl Banned {
+    /// Whether it is about this token, whenever that was issued.
+    pub fn is_about(&self, token: Presented<'_>) -> bool {
+        match self {
+            Self::User(user) => **user == *token.subject,
+            Self::Session(session) => token.session == Some(session),
+        }
+    }
+}
+
 impl Bans {
     /// Nothing is refused yet.
     pub fn new() -> Arc<Self> {
@@ -51,37 +74,54 @@ impl Bans {
     }
 
     /// Refuses from now on. `false`: there are too many, and nothing was refused.
-    pub fn add(&self, banned: Banned, now: UnixSeconds) -> bool {
-        if !self.hear(banned.clone(), now, now) {
-            return false;
+    pub fn add(&self, banned: &Banned, now: UnixSeconds) -> bool {
+        let there = self.put(banned, now, now);
+        if there.is_ok() {
+            self.tell(banned, now, Origin::Here);
         }
-        let listeners = self.listeners.read();
-        let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
-        for listener in listeners {
-            listener(&banned, now);
-        }
-        true
+        there.is_ok()
     }
 
     /// The same for what another gateway refuses since `at`. The later of two times counts.
-    pub fn hear(&self, banned: Banned, at: UnixSeconds, now: UnixSeconds) -> bool {
+    pub fn hear(&self, banned: &Banned, at: UnixSeconds, now: UnixSeconds) -> bool {
+        let there = self.put(banned, at, now);
+        if there == Ok(Put::New) {
+            self.tell(banned, at, Origin::Elsewhere);
+        }
+        there.is_ok()
+    }
+
+    fn put(&self, banned: &Banned, at: UnixSeconds, now: UnixSeconds) -> Result<Put, Full> {
         let mut bans = self.bans.write().unwrap_or_else(PoisonError::into_inner);
         if bans.len() >= MOST {
             bans.retain(|_, at| now.saturating_sub(*at) < KEPT);
         }
         if bans.len() >= MOST {
-            return false;
+            return Err(Full);
         }
-        let since = bans.entry(banned).or_default();
-        if at > *since {
-            *since = at;
-            self.version.fetch_add(1, Ordering::Release);
+        let since = bans.entry(banned.clone()).or_default();
+        if at <= *since {
+            return Ok(Put::Known);
         }
-        true
+        *since = at;
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(Put::New)
     }
 
-    /// Calls `listener` with each that is added from now on.
-    pub fn subscribe(&self, listener: impl Fn(&Banned, UnixSeconds) + Send + Sync + 'static) {
+    /// Tells the listeners, outside the lock: they may ask back.
+    fn tell(&self, banned: &Banned, at: UnixSeconds, origin: Origin) {
+        let listeners = self.listeners.read();
+        let listeners = listeners.unwrap_or_else(PoisonError::into_inner).clone();
+        for listener in listeners {
+            listener(banned, at, origin);
+        }
+    }
+
+    /// Calls `listener` with each that is added here from now on, or heard of for the first time.
+    pub fn subscribe(
+        &self,
+        listener: impl Fn(&Banned, UnixSeconds, Origin) + Send + Sync + 'static,
+    ) {
         let listeners = self.listeners.write();
         let mut listeners = listeners.unwrap_or_else(PoisonError::into_inner);
         listeners.push(Arc::new(listener));
@@ -135,8 +175,8 @@ mod tests {
             })
         };
         assert!(!token("u", Some("s"), Some(100)));
-        assert!(bans.add(Banned::User("u".into()), 100));
-        assert!(bans.add(Banned::Session("s".into()), 100));
+        assert!(bans.add(&Banned::User("u".into()), 100));
+        assert!(bans.add(&Banned::Session("s".into()), 100));
         for (subject, session, issued_at, refused) in [
             ("u", None, Some(100), true),
             ("u", None, None, true),
@@ -156,21 +196,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_here_is_told_and_what_is_heard_is_not() {
+    fn what_is_new_is_told_with_who_said_so() {
         let bans = Bans::new();
         let told = Arc::new(RwLock::new(Vec::new()));
         let ears = Arc::clone(&told);
-        bans.subscribe(move |banned, at| ears.write().unwrap().push((banned.clone(), at)));
+        bans.subscribe(move |banned, at, origin| {
+            ears.write().unwrap().push((banned.clone(), at, origin));
+        });
         let user = Banned::User("u".into());
-        assert!(bans.hear(user.clone(), 50, 100));
-        assert!(bans.add(user.clone(), 100));
+        assert!(bans.hear(&user, 50, 100));
+        assert!(bans.add(&user, 100));
+        // Again in the same second, for those who did not hear.
+        assert!(bans.add(&user, 100));
         let version = bans.version();
-        assert!(
-            bans.hear(user.clone(), 60, 100),
-            "an earlier time changes nothing"
-        );
+        assert!(bans.hear(&user, 60, 100), "an earlier time changes nothing");
         assert_eq!(bans.version(), version);
-        assert_eq!(*told.read().unwrap(), [(user.clone(), 100)]);
+        let here = (user.clone(), 100, Origin::Here);
+        let expected = [(user.clone(), 50, Origin::Elsewhere), here.clone(), here];
+        assert_eq!(*told.read().unwrap(), expected);
         assert_eq!(bans.all(), [(user, 100)]);
     }
 }

@@ -40,6 +40,11 @@ pub(super) const SQLITE: &[Migration] = &[
         name: "surplus",
         sql: include_str!("migrations/sqlite/0006_surplus.sql"),
     },
+    Migration {
+        version: 7,
+        name: "bans",
+        sql: include_str!("migrations/sqlite/0007_bans.sql"),
+    },
 ];
 
 /// The steps of PostgreSQL, in their order.
@@ -73,6 +78,11 @@ pub(super) const POSTGRES: &[Migration] = &[
         version: 6,
         name: "surplus",
         sql: include_str!("migrations/postgres/0006_surplus.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "bans",
+        sql: include_str!("migrations/postgres/0007_bans.sql"),
     },
 ];
 

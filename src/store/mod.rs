@@ -12,6 +12,7 @@ mod values;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::clock::UnixSeconds;
 use crate::config::{self, StorePlace};
 use crate::records::{
     Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Session,
@@ -19,6 +20,7 @@ use crate::records::{
 };
 use crate::secret::Secret;
 use crate::state::Ended;
+use crate::state::bans::Banned;
 
 pub use migrate::Foreign;
 
@@ -411,6 +413,14 @@ pub trait Store: Send + Sync {
     fn last_end(&self) -> Answer<'_, i64>;
     /// Notes newer than the one of this number, in their order; not all at once where there are many.
     fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>>;
+
+    // ── Bans ──
+
+    /// Keeps what an operator has refused, for other processes that run over this store and for those that come later. It is
+    /// kept for as long as any token that it is about may be good (`bans::KEPT`).
+    fn add_ban(&self, banned: Banned, since: UnixSeconds) -> Answer<'_, ()>;
+    /// Bans newer than the one of this number, in their order; not all at once where there are many. 0: from the first.
+    fn bans_after(&self, number: i64) -> Answer<'_, Vec<(i64, Banned, UnixSeconds)>>;
 
     // ── Jobs ──
 

@@ -19,6 +19,7 @@ use super::{
     PruneBefore, Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner,
     Tokens, UserChange, UserQuery, migrate, rows, sql,
 };
+use crate::clock::UnixSeconds;
 use crate::config;
 use crate::records::{
     Code, CodeKind, Email, Job, JobKind, KeyRecord, Session, SessionId, SessionToken, TokenHash,
@@ -26,6 +27,7 @@ use crate::records::{
 };
 use crate::secret::Secret;
 use crate::state::Ended;
+use crate::state::bans::Banned;
 
 /// The store on a server.
 pub(super) struct Postgres {
@@ -375,6 +377,18 @@ impl Store for Postgres {
 
     fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>> {
         self.read(sql::ENDS_AFTER, vec![number.into()], rows::end)
+    }
+
+    fn add_ban(&self, banned: Banned, since: UnixSeconds) -> Answer<'_, ()> {
+        self.call(async move |connections: &Connections| {
+            connections
+                .transact(async |transaction| writes::add_ban(transaction, &banned, since).await)
+                .await
+        })
+    }
+
+    fn bans_after(&self, number: i64) -> Answer<'_, Vec<(i64, Banned, UnixSeconds)>> {
+        self.read(sql::BANS_AFTER, vec![number.into()], rows::ban)
     }
 
     fn put_job(&self, news: JobNews) -> Answer<'_, Kept> {

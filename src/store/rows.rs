@@ -3,12 +3,14 @@
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::clock::UnixSeconds;
 use crate::records::{
     Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Outsider,
     Owner, Session, SessionId, SessionToken, TokenHash, User, UserId, Username,
 };
 use crate::secret::Secret;
 use crate::state::Ended;
+use crate::state::bans::Banned;
 
 /// The cells of one row. The error names what is wrong with a cell, never what is in it.
 pub(super) trait Cells {
@@ -292,6 +294,17 @@ pub(super) fn end(row: &mut Row<'_>) -> Result<(i64, Ended), StoreError> {
         _ => return Err(unreadable(1, "no end")),
     };
     Ok((number, ended))
+}
+
+/// What is refused, since when, with its number in the order of telling.
+pub(super) fn ban(row: &mut Row<'_>) -> Result<(i64, Banned, UnixSeconds), StoreError> {
+    let (number, kind, whose) = (row.integer()?, row.text()?, row.text()?);
+    let banned = match &*kind {
+        "user" => Banned::User(whose),
+        "session" => Banned::Session(whose),
+        _ => return Err(unreadable(1, "no ban")),
+    };
+    Ok((number, banned, row.count()?))
 }
 
 pub(super) fn number(row: &mut Row<'_>) -> Result<i64, StoreError> {

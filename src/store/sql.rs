@@ -243,6 +243,16 @@ pub(super) const LAST_END: &str = "SELECT coalesce(max(number), 0) FROM ends";
 pub(super) const ENDS_AFTER: &str = "SELECT number, kind, user_id, session_id, token FROM ends \
     WHERE number > $1 ORDER BY number LIMIT 1000";
 
+// ── Bans ──
+
+pub(super) const ADD_BAN: &str = "INSERT INTO bans (kind, whose, since) VALUES ($1, $2, $3)";
+/// What a later ban of the same says, too.
+pub(super) const REPLACE_BAN: &str =
+    "DELETE FROM bans WHERE kind = $1 AND whose = $2 AND since <= $3";
+pub(super) const FORGET_BANS: &str = "DELETE FROM bans WHERE since < $1";
+pub(super) const BANS_AFTER: &str = "SELECT number, kind, whose, since FROM bans \
+    WHERE number > $1 ORDER BY number LIMIT 1000";
+
 // ── Upkeep ──
 
 /// What `sessions_stale` holds: ended ones, and log-ins that may be forgotten.

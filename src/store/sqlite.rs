@@ -23,12 +23,14 @@ use super::{
     PruneBefore, Pruned, SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner,
     Tokens, UserChange, UserQuery, migrate, rows, sql,
 };
+use crate::clock::UnixSeconds;
 use crate::config;
 use crate::records::{
     Code, CodeKind, Email, Job, JobKind, KeyRecord, Session, SessionId, SessionToken, TokenHash,
     UnixMillis, User, UserId,
 };
 use crate::state::Ended;
+use crate::state::bans::Banned;
 
 /// The store in one file.
 pub(super) struct Sqlite {
@@ -307,6 +309,14 @@ impl Store for Sqlite {
 
     fn ends_after(&self, number: i64) -> Answer<'_, Vec<(i64, Ended)>> {
         self.read(move |connection| all(connection, (sql::ENDS_AFTER, &[number.into()]), rows::end))
+    }
+
+    fn add_ban(&self, banned: Banned, since: UnixSeconds) -> Answer<'_, ()> {
+        self.write(move |connection| writes::add_ban(connection, &banned, since))
+    }
+
+    fn bans_after(&self, number: i64) -> Answer<'_, Vec<(i64, Banned, UnixSeconds)>> {
+        self.read(move |connection| all(connection, (sql::BANS_AFTER, &[number.into()]), rows::ban))
     }
 
     fn put_job(&self, news: JobNews) -> Answer<'_, Kept> {

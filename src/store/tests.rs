@@ -1,5 +1,6 @@
 //! The contract, once for both engines: each test runs on SQLite and on PostgreSQL, with a database of its own.
 
+mod bans;
 mod codes;
 mod ends;
 mod file;
@@ -161,6 +162,10 @@ contract! {
     ends:
         ends_come_back_in_their_order,
         old_notes_of_ends_are_forgotten;
+    bans:
+        bans_come_back_in_their_order,
+        the_last_ban_of_the_same_stays,
+        old_bans_are_forgotten;
     jobs:
         the_first_owner_of_a_job_stays,
         one_of_a_race_owns_a_job,

@@ -4,11 +4,13 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::{NewSession, NewUser, Sessions, Tokens, sql};
+use crate::clock::UnixSeconds;
 use crate::records::{
     Client, Code, CodeKind, Job, JobKind, KeyRecord, Object, Session, SessionId, TokenHash,
     UnixMillis, User, UserId,
 };
 use crate::state::Ended;
+use crate::state::bans::Banned;
 
 /// What is bound to a parameter.
 #[derive(Clone)]
@@ -425,6 +427,15 @@ pub(super) fn note_end(ended: Ended, at: UnixMillis) -> Vec<Value> {
         token.into(),
         at.into(),
     ]
+}
+
+/// What `ADD_BAN` and `REPLACE_BAN` bind.
+pub(super) fn ban(banned: &Banned, since: UnixSeconds) -> [Value; 3] {
+    let (kind, whose) = match banned {
+        Banned::User(user) => ("user", user),
+        Banned::Session(session) => ("session", session),
+    };
+    [kind.into(), (&**whose).into(), since.into()]
 }
 
 /// The statement that takes a code, and what it binds.

@@ -295,7 +295,7 @@ async fn a_farewell_hears_how_the_stream_left_and_with_which_token() {
 #[tokio::test(start_paused = true)]
 async fn news_that_may_not_mean_a_stream_put_it_in_doubt() {
     let revocations = Revocations::new();
-    let streams = Streams::heeding(&revocations, 1, Clock::manual(100));
+    let streams = Streams::heeding((&revocations, &Bans::new()), 1, Clock::manual(100));
     let mut membership = streams.join(0, of_own_session(&revocations, 1, 1));
     let late = of_own_session(&revocations, 1, 2);
     let user = UserId(Uuid::from_u128(1));
@@ -396,7 +396,7 @@ fn of_own_session(revocations: &Revocations, user: u128, session: u128) -> Membe
 #[tokio::test(start_paused = true)]
 async fn the_streams_of_a_session_end_with_it_and_no_others() {
     let revocations = Revocations::new();
-    let streams = Streams::heeding(&revocations, 2, Clock::manual(100));
+    let streams = Streams::heeding((&revocations, &Bans::new()), 2, Clock::manual(100));
     let mut ended = streams.join(0, of_own_session(&revocations, 1, 1));
     let mut other = streams.join(1, of_own_session(&revocations, 1, 2));
     let mut foreign = streams.join(1, known(1000));
@@ -413,7 +413,7 @@ async fn the_streams_of_a_session_end_with_it_and_no_others() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_whose_session_ended_while_its_request_was_under_way_ends_at_once() {
     let revocations = Revocations::new();
-    let streams = Streams::heeding(&revocations, 1, Clock::manual(100));
+    let streams = Streams::heeding((&revocations, &Bans::new()), 1, Clock::manual(100));
     let late = of_own_session(&revocations, 1, 1);
     revocations.end(Ended::Session(SessionId(Uuid::from_u128(1))));
     assert_eq!(streams.join(0, late).ended().await, End::Revoked);
@@ -428,7 +428,7 @@ async fn a_stream_whose_session_ended_while_its_request_was_under_way_ends_at_on
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_an_opaque_token_ends_with_that_token_whatever_others_its_session_has() {
     let revocations = Revocations::new();
-    let streams = Streams::heeding(&revocations, 1, Clock::manual(100));
+    let streams = Streams::heeding((&revocations, &Bans::new()), 1, Clock::manual(100));
     let of_token = |number| {
         let member = of_own_session(&revocations, 1, 1);
         let identity = Arc::clone(member.permit.identity().unwrap());
@@ -451,11 +451,38 @@ async fn a_stream_of_an_opaque_token_ends_with_that_token_whatever_others_its_se
 #[tokio::test(start_paused = true)]
 async fn after_a_gap_in_the_news_each_stream_of_a_session_of_ours_is_in_doubt() {
     let revocations = Revocations::new();
-    let streams = Streams::heeding(&revocations, 2, Clock::manual(100));
+    let streams = Streams::heeding((&revocations, &Bans::new()), 2, Clock::manual(100));
     let _ours = streams.join(0, of_own_session(&revocations, 1, 1));
     let _foreign = streams.join(1, known(1000));
     streams.doubt_all();
     let doubted = streams.doubted().await;
     assert_eq!(doubted.len(), 1);
     assert!(doubted[0].permit().identity().unwrap().standing.is_some());
+}
+
+/// A stream of another issuer's, whose token was issued then.
+fn issued(subject: &str, session: Option<&str>, at: u64) -> Member {
+    let known = known(1000).permit;
+    let mut identity = (**known.identity().unwrap()).clone();
+    identity.user_id = subject.into();
+    identity.session_id = session.map(Into::into);
+    identity.claims.insert("iat".into(), at.into());
+    member("r", Caller::Known(Arc::new(identity)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_here_or_elsewhere_loses_its_streams() {
+    let bans = Bans::new();
+    let streams = Streams::heeding((&Revocations::new(), &bans), 2, Clock::manual(100));
+    let mut here = streams.join(0, issued("here", None, 50));
+    let mut there = streams.join(1, issued("there", Some("s"), 50));
+    let mut newer = streams.join(1, issued("here", None, 80));
+    assert!(bans.add(&Banned::User("here".into()), 70));
+    assert!(bans.hear(&Banned::Session("s".into()), 70, 100));
+    assert_eq!(here.ended().await, End::Revoked);
+    assert_eq!(there.ended().await, End::Revoked);
+    assert!(still_lives(&mut newer).await);
+    // Its request was under way when that was said.
+    let mut late = streams.join(0, issued("here", None, 60));
+    assert_eq!(late.ended().await, End::Revoked);
 }

@@ -107,6 +107,24 @@ def test_a_client_that_refreshes_by_its_own_timer_keeps_its_streams(start):
     assert seen["lived"] and seen["refreshed"] >= 1 and "expired" not in seen, seen
 
 
+OPERATOR = "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE"
+
+
+def test_what_an_operator_revokes_stays_revoked_over_a_restart(start, tmp_path):
+    """Of a gateway that has no users of its own."""
+    text = config(ROUTES).replace("[admin]", f'[admin]\ntoken = "{OPERATOR}"') + '\n[store]\nurl = "sqlite:kept.db"\n'
+    ada, bob = mint("ada"), mint("bob")
+    gateway = start(text, tmp_path)
+    body = {"user": "ada", "revoke": True}
+    told = httpx.post(gateway.admin + "/streams/end", json=body, headers=bearer(OPERATOR), timeout=20)
+    assert told.json() == {"ended": 0, "revoked": True}
+    gateway.stop()
+    again = start(text, tmp_path)
+    refused = httpx.get(f"{again.url}/sse?count=1", headers=bearer(ada), timeout=20)
+    assert (refused.status_code, refused.json()["error"]) == (401, "token_revoked")
+    assert httpx.get(f"{again.url}/sse?count=1", headers=bearer(bob), timeout=20).status_code == 200
+
+
 def test_any_request_with_a_newer_token_extends_the_streams_of_its_session(gateway):
     first = mint("extended", lifetime=3, session_id="extended-1")
     newer = mint("extended", lifetime=60, session_id="extended-1")

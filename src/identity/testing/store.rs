@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use uuid::Uuid;
 
+use crate::clock::UnixSeconds;
 use crate::records::{
     Api, Authentication, Client, Code, CodeKind, Email, Job, JobKind, KeyRecord, Object, Session,
     SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
+use crate::state::bans::Banned;
 use crate::store::{
     Answer, JobNews, JobsPruned, Kept, NewSession, NewUser, Opened, PruneBefore, Pruned,
     SessionChange, SessionSummary, Sessions, Store, StoreError, TokenOwner, Tokens, UserChange,
@@ -187,6 +189,14 @@ impl Store for TestStore {
     }
 
     fn ends_after(&self, _: i64) -> Answer<'_, Vec<(i64, Ended)>> {
+        self.nothing()
+    }
+
+    fn add_ban(&self, _: Banned, _: UnixSeconds) -> Answer<'_, ()> {
+        self.nothing()
+    }
+
+    fn bans_after(&self, _: i64) -> Answer<'_, Vec<(i64, Banned, UnixSeconds)>> {
         self.nothing()
     }
 

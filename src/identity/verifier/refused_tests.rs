@@ -93,7 +93,7 @@ async fn a_ban_is_not_remembered_as_a_fault_of_the_token() {
     let verifier = build(&[hs256("one")], &Clock::manual(NOW)).heeding(&bans);
     let desk = Desk::of(verifier);
     let token = mint_hs256(SECRET, &expiring(NOW + 60)).unwrap();
-    bans.add(crate::state::bans::Banned::User("u1".into()), NOW);
+    bans.add(&crate::state::bans::Banned::User("u1".into()), NOW);
     for _ in 0..3 {
         assert_eq!(desk.ask(&token).await, (Some(Refusal::TokenRevoked), 1));
     }

@@ -63,7 +63,7 @@ impl Exchange {
         let all: Vec<(String, u64)> = self.redis.call(&all).await?;
         for (text, at) in all {
             if let Some(Told::Banned(banned, _)) = wire::read(&text) {
-                self.bans.hear(banned, at, now);
+                self.bans.hear(&banned, at, now);
             }
         }
         Ok(())
@@ -93,9 +93,9 @@ mod tests {
             }
         };
         let (one, two, late) = (gateway(), gateway(), gateway());
-        one.bans.add(Banned::User("u".into()), 900);
-        two.bans.add(Banned::User("u".into()), 950);
-        two.bans.add(Banned::Session("s".into()), 900);
+        one.bans.add(&Banned::User("u".into()), 900);
+        two.bans.add(&Banned::User("u".into()), 950);
+        two.bans.add(&Banned::Session("s".into()), 900);
         for exchange in [&one, &two, &one] {
             exchange.once().await.unwrap();
         }

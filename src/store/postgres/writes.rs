@@ -11,10 +11,12 @@ use super::super::{
 use super::super::{rows, sql, values};
 use super::connections::Connections;
 use super::query::{Failure, all, first, run};
+use crate::clock::UnixSeconds;
 use crate::records::{
     KeyRecord, Session, SessionId, SessionToken, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
+use crate::state::bans::{Banned, KEPT};
 
 type Wrote<T> = Result<T, Failure>;
 
@@ -206,6 +208,21 @@ pub(super) async fn note_end(
     Ok(())
 }
 
+pub(super) async fn add_ban(
+    transaction: &Transaction<'_>,
+    banned: &Banned,
+    since: UnixSeconds,
+) -> Wrote<()> {
+    // As with ends.
+    run(transaction, (LOCK_BANS, &[])).await?;
+    let oldest = since.saturating_sub(KEPT);
+    run(transaction, (sql::FORGET_BANS, &[oldest.into()])).await?;
+    let values = values::ban(banned, since);
+    run(transaction, (sql::REPLACE_BAN, &values)).await?;
+    run(transaction, (sql::ADD_BAN, &values)).await?;
+    Ok(())
+}
+
 pub(super) async fn add_key(
     transaction: &Transaction<'_>,
     key: &KeyRecord,
@@ -242,6 +259,7 @@ pub(super) async fn prune(transaction: &Transaction<'_>, before: PruneBefore) ->
 /// Rows of a kind at a time.
 const MOST: u64 = 500;
 
+const LOCK_BANS: &str = "LOCK TABLE bans IN EXCLUSIVE MODE";
 const LOCK_ENDS: &str = "LOCK TABLE ends IN EXCLUSIVE MODE";
 const LOCK_KEYS: &str = "LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE";
 const TOUCH_SESSIONS: &str = "UPDATE sessions s SET last_used_at = used.at \

@@ -8,10 +8,12 @@ use super::super::{
 };
 use super::super::{rows, sql, values};
 use super::query::{all, first, run};
+use crate::clock::UnixSeconds;
 use crate::records::{
     Code, CodeKind, KeyRecord, Session, SessionId, TokenHash, UnixMillis, User, UserId,
 };
 use crate::state::Ended;
+use crate::state::bans::{Banned, KEPT};
 
 type Wrote<T> = Result<T, StoreError>;
 
@@ -37,6 +39,14 @@ pub(super) fn add_users(connection: &Connection, users: &[User]) -> Wrote<u64> {
 pub(super) fn note_end(connection: &Connection, ended: Ended, at: UnixMillis) -> Wrote<()> {
     run(connection, (sql::FORGET_ENDS, &[(at - ENDS_KEPT).into()]))?;
     run(connection, (sql::NOTE_END, &values::note_end(ended, at))).map(drop)
+}
+
+pub(super) fn add_ban(connection: &Connection, banned: &Banned, since: UnixSeconds) -> Wrote<()> {
+    let oldest = since.saturating_sub(KEPT);
+    run(connection, (sql::FORGET_BANS, &[oldest.into()]))?;
+    let values = values::ban(banned, since);
+    run(connection, (sql::REPLACE_BAN, &values))?;
+    run(connection, (sql::ADD_BAN, &values)).map(drop)
 }
 
 pub(super) fn change_user(

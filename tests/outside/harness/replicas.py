@@ -73,7 +73,8 @@ class Open:
         self.first = threading.Event()
         self.over = threading.Event()
         self.replica, self.token = replica, token
-        threading.Thread(target={"sse": self._events, "websocket": self._socket}[kind], daemon=True).start()
+        kinds = {"sse": self._events, "silent": lambda: self._events("silent"), "websocket": self._socket}
+        threading.Thread(target=kinds[kind], daemon=True).start()
         assert self.first.wait(20), f"the {kind} stream did not begin: {self.end}"
 
     @property
@@ -86,8 +87,8 @@ class Open:
         assert self.over.wait(seconds), f"the stream lives {seconds} s later"
         return self.end
 
-    def _events(self):
-        url = f"{self.replica.url}/sse/endless/{uuid.uuid4().hex}"
+    def _events(self, what: str = "endless"):
+        url = f"{self.replica.url}/sse/{what}/{uuid.uuid4().hex}"
         try:
             with httpx.Client(timeout=60) as client, connect_sse(client, "GET", url, headers=bearer(self.token)) as source:
                 for event in source.iter_sse():
