@@ -486,3 +486,14 @@ async fn a_token_that_is_refused_here_or_elsewhere_loses_its_streams() {
     let mut late = streams.join(0, issued("here", None, 60));
     assert_eq!(late.ended().await, End::Revoked);
 }
+
+#[test]
+fn a_stream_that_joins_or_leaves_waits_for_no_other_worker() {
+    let streams = Streams::new(2, Clock::manual(100));
+    // As long as the other worker is at its own.
+    let held = lock(&streams.shards[1]);
+    let membership = streams.join(0, known(1000));
+    drop(membership);
+    drop(held);
+    assert!(streams.is_empty());
+}
