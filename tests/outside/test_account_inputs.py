@@ -3,7 +3,7 @@
 import httpx
 import pytest
 from harness import tokens
-from harness.accounts import PASSWORD, Person, config
+from harness.accounts import PASSWORD, Person, calls, config, shaped
 from harness.postgres import database
 from harness.supabase import ANONS, SERVICES
 
@@ -111,6 +111,7 @@ PAYLOADS = [
     "\\'; SELECT pg_sleep(30); --",
     "%' OR '1' LIKE '%",
 ]
+NOBODY = "11111111-2222-4333-8444-555555555555"
 CREDENTIALS = f'anon_keys = ["{ANONS[0]}"]\nservice_keys = ["{SERVICES[0]}"]'
 
 
@@ -118,17 +119,6 @@ def all_four() -> str:
     """A config with every API, and somewhere for mails to go."""
     text = config(attempts="free = 1000", supabase=CREDENTIALS)
     return text.replace("[api.app]\n", '[accounts.mail]\nhook = "file"\nfile = "mails.jsonl"\n\n[api.app]\n', 1)
-
-
-def calls(gateway):
-    """Every call of the log-in APIs: method, path, the fields of its body, and its parameters."""
-    document = httpx.get(f"{gateway.admin}/openapi.json", timeout=20).json()
-    for path, methods in document["paths"].items():
-        for method, call in methods.items():
-            schema = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
-            if "$ref" in schema:
-                schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-            yield method.upper(), path, schema.get("properties", {}), call.get("parameters", [])
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -177,6 +167,44 @@ def test_sql_in_every_field_is_text(gateway):
     assert root.token() and ada.passes(ada.token()), "somebody is gone"
     listed = httpx.get(f"{gateway.url}/auth/v1/admin/users", headers=credentials(ada, "/admin/"), timeout=20)
     assert {"root@", ada.email} & {user["email"] for user in listed.json()["users"]}
+
+
+VALUES = {
+    "null": None,
+    "boolean": True,
+    "integer": 7,
+    "number": 1.5,
+    "string": "text",
+    "array": ["a"],
+    "object": {"$ne": ""},
+}
+
+
+def mistyped(field: dict) -> list:
+    """Values of every type that a field has not."""
+    kinds = field.get("type", [])
+    return [value for kind, value in VALUES.items() if kind not in kinds] if kinds else []
+
+
+@pytest.mark.timeout(240)
+def test_wrong_types_in_every_field(start):
+    """Refused in the shape of the API that was asked, without a word of what was sent."""
+    gateway = start(all_four())
+    ada, seen = Person(gateway).register(), 0
+    with httpx.Client(base_url=gateway.url, timeout=20) as client:
+        for method, path, fields, _ in calls(gateway):
+            if path.startswith("/_portcullis"):
+                continue
+            headers = credentials(ada, path) | {"x-supabase-api-version": "2024-01-01"}
+            url = path.replace("{id}", NOBODY if "/admin/" in path else "7") + "?grant_type=password"
+            for name, value in [(name, value) for name, field in fields.items() for value in mistyped(field)]:
+                body = {other: f"{other}-1@mail.example" for other in fields} | {name: value}
+                answer = client.request(method, url, json=body, headers=headers)
+                assert 400 <= answer.status_code < 500, (method, path, name, value, answer.status_code, answer.text)
+                told = shaped(path, answer)
+                assert "7" not in told and "$ne" not in told and "text" not in told, told
+                seen += 1
+    assert seen > 300, seen
 
 
 @pytest.mark.timeout(240)

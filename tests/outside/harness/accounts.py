@@ -171,3 +171,38 @@ def at_once(count: int, call) -> list:
     """The answers of so many calls at the same time."""
     with ThreadPoolExecutor(count) as pool:
         return [future.result() for future in [pool.submit(call) for _ in range(count)]]
+
+
+def calls(gateway):
+    """Every call that the gateway answers itself, by its document: method, path, the fields of its body, and its parameters."""
+    document = httpx.get(f"{gateway.admin}/openapi.json", timeout=20).json()
+    for path, methods in document["paths"].items():
+        for method, call in methods.items():
+            schema = call.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+            if "$ref" in schema:
+                schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+            yield method.upper(), path, schema.get("properties", {}), call.get("parameters", [])
+
+
+def shaped(api: str, answer: httpx.Response) -> str:
+    """Holds a failure against the shape of its API, which is named, or one of whose calls is; its text, or its code."""
+    body = answer.json()
+    assert answer.headers["content-type"].startswith("application/json"), answer.headers
+    if api.startswith("/"):
+        mounts = {APP: "app", AUTH: "session", SESSIONS: "session", SUPABASE: "supabase", TOKEN: "token"}
+        api = next(name for mount, name in mounts.items() if api.startswith(mount))
+    match api:
+        case "app":
+            assert set(body) == {"code", "data", "msg"} and (body["code"], body["data"]) == (answer.status_code, None), body
+            return body["msg"]
+        case "session":
+            assert set(body) <= {"success", "error", "valid"} and body["success"] is False, body
+            return body["error"]
+        case "token":
+            assert set(body) == {"detail"}, body
+            assert ("www-authenticate" in answer.headers) == (answer.status_code == 401)
+            return body["detail"]
+        case "supabase":
+            assert set(body) == {"code", "message"} and body["message"], body
+            assert (answer.headers["x-supabase-api-version"], answer.headers["x-sb-error-code"]) == ("2024-01-01", body["code"])
+            return body["code"]
