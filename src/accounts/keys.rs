@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::AccountError;
 use crate::config;
-use crate::identity::keyring::SigningKey;
+use crate::identity::keyring::{NewKey, SigningKey};
 use crate::identity::vault::{Purpose, Vault};
 use crate::records::{KeyRecord, UnixMillis};
 use crate::store::Store;
@@ -35,17 +35,17 @@ pub async fn prepare(
     let algorithm = format!("{:?}", config.algorithm);
     match newest {
         Some(key) if *key.algorithm == *algorithm => Ok(()),
-        Some(_) => rotate(store, vault, config, now).await.map(drop),
+        Some(_) => rotate(store, vault, config, (now, None)).await.map(drop),
         None => {
             // Nobody holds an older one: it signs at once.
-            let key = new_key(vault, config, (now, now))?;
+            let key = new_key(vault, config, (now, now, None))?;
             store.add_key(key, None, now).await?;
             Ok(())
         }
     }
 }
 
-/// Makes the next key. It is published at once and signs after the config's `key_notice`; the older ones verify
+/// Makes the next key, or takes the one that is given. It is published at once and signs after the config's `key_notice`; the older ones verify
 /// until the last token that they sign has expired. If another process rotates at the same time, one of the
 /// two keys is made, and both are told `Busy` or the new key.
 ///
@@ -55,7 +55,7 @@ pub async fn rotate(
     store: &dyn Store,
     vault: &Vault,
     config: &config::Accounts,
-    now: UnixMillis,
+    (now, given): (UnixMillis, Option<NewKey>),
 ) -> Result<Rotated, AccountError> {
     let keys = store.keys().await?;
     let newest = keys.first().map(|key| key.kid.clone());
@@ -65,7 +65,7 @@ pub async fn rotate(
     };
     let longest = longest_ttl(config) + GRACE;
     let older_until = signs_from.saturating_add(millis(longest));
-    let key = new_key(vault, config, (now, signs_from))?;
+    let key = new_key(vault, config, (now, signs_from, given))?;
     let kid = key.kid.clone();
     let added = store.add_key(key, newest.as_deref(), older_until).await?;
     if !added {
@@ -83,9 +83,12 @@ pub async fn rotate(
 fn new_key(
     vault: &Vault,
     config: &config::Accounts,
-    (now, signs_from): (UnixMillis, UnixMillis),
+    (now, signs_from, given): (UnixMillis, UnixMillis, Option<NewKey>),
 ) -> Result<KeyRecord, AccountError> {
-    let made = SigningKey::make(config.algorithm).map_err(|error| AccountError::failed(&error))?;
+    let made = match given {
+        Some(given) => given,
+        None => SigningKey::make(config.algorithm).map_err(|error| AccountError::failed(&error))?,
+    };
     let sealed = vault
         .seal(Purpose::SigningKeys, &made.kid, made.private.expose())
         .map_err(|error| AccountError::failed(&error))?;

@@ -1,11 +1,14 @@
 //! `portcullis keys`: the gateway's own signing keys, listed and changed.
 
+use std::io::Read as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::opened::{self, Opened, Place};
 use crate::accounts::keys;
+use crate::identity::keyring::{NewKey, SigningKey};
 use crate::identity::vault::Vault;
 use crate::records::{KeyRecord, UnixMillis};
 
@@ -24,7 +27,18 @@ enum Call {
     List,
     /// Make the next key. Gateways publish it at once and sign with it after [accounts] `key_notice`; the one before
     /// verifies until its last token has expired. No request is refused on the way.
-    Rotate,
+    Rotate(Rotate),
+}
+
+#[derive(clap::Args)]
+struct Rotate {
+    /// Take the key from standard input: a private key in PEM, or of HS256 the secret; of [accounts] `algorithm`. Before the
+    /// first start it is the first key.
+    #[arg(long)]
+    given: bool,
+    /// What tokens call it by (`kid`), where it was known by a name before.
+    #[arg(long, requires = "given", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    kid: Option<String>,
 }
 
 /// Runs `portcullis keys …`.
@@ -36,7 +50,7 @@ pub fn run(args: Keys) -> anyhow::Result<ExitCode> {
     args.place.run(async |opened| {
         match call {
             Call::List => list(opened).await?,
-            Call::Rotate => rotate(opened).await?,
+            Call::Rotate(how) => rotate(opened, &how).await?,
         }
         Ok(ExitCode::SUCCESS)
     })
@@ -60,9 +74,14 @@ async fn list(opened: &Opened) -> anyhow::Result<()> {
     })
 }
 
-async fn rotate(opened: &Opened) -> anyhow::Result<()> {
+async fn rotate(opened: &Opened, how: &Rotate) -> anyhow::Result<()> {
     let vault = Vault::of(&opened.accounts.secret)?;
-    let made = keys::rotate(&*opened.store, &vault, &opened.accounts, opened.now).await?;
+    let given = match how.given {
+        true => Some(given(opened, how.kid.as_deref()).await?),
+        false => None,
+    };
+    let when = (opened.now, given);
+    let made = keys::rotate(&*opened.store, &vault, &opened.accounts, when).await?;
     opened.audit("keys_rotate", None, None);
     let (from, until) = (
         opened::time(Some(made.signs_from)),
@@ -77,6 +96,26 @@ async fn rotate(opened: &Opened) -> anyhow::Result<()> {
         )
     })
 }
+
+/// The key on standard input.
+async fn given(opened: &Opened, kid: Option<&str>) -> anyhow::Result<NewKey> {
+    let mut text = String::new();
+    std::io::stdin()
+        .take(LONGEST)
+        .read_to_string(&mut text)
+        .context("the key cannot be read")?;
+    let algorithm = opened.accounts.algorithm;
+    let key = SigningKey::given(algorithm, &text, kid)
+        .with_context(|| format!("what was given is no key for {algorithm:?}"))?;
+    let known = opened.store.keys().await?;
+    if known.iter().any(|known| known.kid == key.kid) {
+        anyhow::bail!("there is a key of this name: {}", key.kid);
+    }
+    Ok(key)
+}
+
+/// Bytes; of no key are there more.
+const LONGEST: u64 = 64 * 1024;
 
 /// The key that signs now: the newest whose time has come.
 fn signing(keys: &[KeyRecord], now: UnixMillis) -> Option<&str> {

@@ -89,38 +89,35 @@ impl SigningKey {
     /// # Errors
     /// When the gateway does not sign with the algorithm, or the library fails.
     pub fn make(algorithm: Algorithm) -> Result<NewKey, KeyringError> {
-        let failed = |_| KeyringError::Failed;
         let private = match algorithm {
-            Algorithm::ES256 => {
-                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING);
-                let document = pair.and_then(|pair| pair.to_pkcs8v1());
-                document.map_err(failed)?.as_ref().to_vec()
-            }
-            Algorithm::RS256 => {
-                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
-                let der: Pkcs8V1Der<'_> = pair.as_der().map_err(failed)?;
-                der.as_ref().to_vec()
-            }
-            Algorithm::EdDSA => {
-                let pair = Ed25519KeyPair::generate();
-                let document = pair.and_then(|pair| pair.to_pkcs8());
-                document.map_err(failed)?.as_ref().to_vec()
-            }
             Algorithm::HS256 => random::<32>()?.to_vec(),
-            _ => return Err(KeyringError::Unsupported),
+            _ => Pair::generate(algorithm)?.pkcs8()?,
         };
-        let kid = match algorithm {
-            // A secret has no public part to be named by.
-            Algorithm::HS256 => URL_SAFE_NO_PAD.encode(random::<16>()?).into(),
-            _ => Self::stored(algorithm, &private, "new")?
-                .public
-                .ok_or(KeyringError::Failed)?
-                .thumbprint(),
+        NewKey::of(algorithm, private, None)
+    }
+
+    /// A private key that an operator brings: as `pem` reads it, or of HS256 the secret itself, 32 bytes or more, of which
+    /// line ends behind it are no part. `kid`: its name; `None`: its thumbprint, and a secret's is made up.
+    ///
+    /// # Errors
+    /// When the key is not one for the algorithm.
+    pub fn given(
+        algorithm: Algorithm,
+        text: &str,
+        kid: Option<&str>,
+    ) -> Result<NewKey, KeyringError> {
+        let private = match algorithm {
+            Algorithm::HS256 => {
+                let secret = text.trim_end_matches(['\r', '\n']).as_bytes().to_vec();
+                Some(secret).filter(|secret| secret.len() >= 32)
+            }
+            _ => {
+                let der = PrivateKeyDer::from_pem_slice(text.as_bytes()).ok();
+                der.map(|der| Pair::read(algorithm, &der)?.pkcs8())
+                    .transpose()?
+            }
         };
-        Ok(NewKey {
-            kid,
-            private: Secret::new(private),
-        })
+        NewKey::of(algorithm, private.ok_or(KeyringError::Mismatch)?, kid)
     }
 
     /// Its name in tokens and in the JWKS.
@@ -188,7 +185,51 @@ impl SigningKey {
     }
 }
 
+impl NewKey {
+    fn of(algorithm: Algorithm, private: Vec<u8>, kid: Option<&str>) -> Result<Self, KeyringError> {
+        let kid = match (kid, algorithm) {
+            (Some(kid), _) => kid.into(),
+            // A secret has no public part to be named by.
+            (None, Algorithm::HS256) => URL_SAFE_NO_PAD.encode(random::<16>()?).into(),
+            (None, _) => SigningKey::stored(algorithm, &private, "new")?
+                .public
+                .ok_or(KeyringError::Failed)?
+                .thumbprint(),
+        };
+        Ok(Self {
+            kid,
+            private: Secret::new(private),
+        })
+    }
+}
+
 impl Pair {
+    fn generate(algorithm: Algorithm) -> Result<Self, KeyringError> {
+        let pair = match algorithm {
+            Algorithm::ES256 => {
+                EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map(Self::Es256)
+            }
+            Algorithm::RS256 => RsaKeyPair::generate(KeySize::Rsa2048).map(Self::Rs256),
+            Algorithm::EdDSA => Ed25519KeyPair::generate().map(Self::Ed25519),
+            _ => return Err(KeyringError::Unsupported),
+        };
+        pair.map_err(|_| KeyringError::Failed)
+    }
+
+    /// The private key, as `read` reads it.
+    fn pkcs8(&self) -> Result<Vec<u8>, KeyringError> {
+        let document = match self {
+            Self::Es256(pair) => pair.to_pkcs8v1().map(|it| it.as_ref().to_vec()),
+            Self::Rs256(pair) => {
+                let der: Result<Pkcs8V1Der<'_>, _> = pair.as_der();
+                der.map(|it| it.as_ref().to_vec())
+            }
+            Self::Ed25519(pair) => pair.to_pkcs8().map(|it| it.as_ref().to_vec()),
+            Self::Hs256(_) => return Err(KeyringError::Unsupported),
+        };
+        document.map_err(|_| KeyringError::Failed)
+    }
+
     fn read(algorithm: Algorithm, der: &PrivateKeyDer<'_>) -> Result<Self, KeyringError> {
         let bytes = der.secret_der();
         let pair = match (algorithm, der) {

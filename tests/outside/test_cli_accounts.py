@@ -275,6 +275,47 @@ def test_keys_are_rotated_without_a_refused_request(house, start):
     assert "signs" in house.run("keys", "list").stdout
 
 
+def private_key(algorithm: str) -> str:
+    """A key as an operator keeps it: PKCS#8, SEC1 or PKCS#1 in PEM, or a secret."""
+    from cryptography.hazmat.primitives import serialization as ways
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+    if algorithm == "HS256":
+        return "a secret of a project that moves here with its tokens"
+    key, form = {
+        "ES256": lambda: (ec.generate_private_key(ec.SECP256R1()), ways.PrivateFormat.TraditionalOpenSSL),
+        "RS256": lambda: (rsa.generate_private_key(65537, 2048), ways.PrivateFormat.TraditionalOpenSSL),
+        "EdDSA": lambda: (ed25519.Ed25519PrivateKey.generate(), ways.PrivateFormat.PKCS8),
+    }[algorithm]()
+    return key.private_bytes(ways.Encoding.PEM, form, ways.NoEncryption()).decode()
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA", "HS256"])
+def test_an_operator_gives_the_first_key(start, tmp_path, algorithm):
+    """What it signed elsewhere is good here, and what it signs here is good there."""
+    house, text = House(tmp_path, accounts=f'algorithm = "{algorithm}"'), private_key(algorithm)
+    assert "no key for" in house.run("keys", "rotate", "--given", typed="-----BEGIN NOTHING-----", code=1).stderr
+    assert house.ask("keys", "rotate", "--given", "--kid", "elsewhere", typed=text + "\n")["kid"] == "elsewhere"
+    again = house.run("keys", "rotate", "--given", "--kid", "elsewhere", typed=text, code=1)
+    assert "a key of this name" in again.stderr and text.splitlines()[-1] not in again.stdout + again.stderr
+    user = house.add("ada")
+    gateway = open_gateway(start, house)
+    (key,) = house.ask("keys", "list")["keys"]
+    assert (key["kid"], key["algorithm"], key["state"]) == ("elsewhere", algorithm, "signs")
+    pair = log_in(gateway, "ada").json()
+    assert jwt.get_unverified_header(pair["access_token"])["kid"] == "elsewhere"
+    public = text
+    if algorithm != "HS256":
+        (published,) = httpx.get(gateway.url + "/.well-known/jwks.json").json()["keys"]
+        public = jwt.PyJWK(published).key
+    claims = jwt.decode(pair["access_token"], public, algorithms=[algorithm], audience="authenticated")
+    assert claims["sub"] == user["id"]
+    fresh = jwt.encode(claims | {"iat": claims["iat"] - 1}, text, algorithm=algorithm, headers={"kid": "elsewhere"})
+    assert me(gateway, pair) == me(gateway, {"access_token": fresh}) == 200
+    stored = b"".join(file.read_bytes() for file in tmp_path.glob("portcullis.db*"))
+    assert b"PRIVATE KEY" not in stored and text.encode() not in stored
+
+
 @pytest.mark.timeout(120)
 def test_keys_are_rotated_under_load_and_no_request_fails(tmp_path, start):
     """Log-ins, refreshes and proxied calls go on while keys follow one another; a verifier knows every key before it signs."""

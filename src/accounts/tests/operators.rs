@@ -174,7 +174,7 @@ async fn keys_rotate_with_notice_and_old_tokens_verify_on() {
         .await
         .unwrap();
     assert_eq!(bench.store.keys().await.unwrap().len(), 1, "once");
-    let rotated = keys::rotate(&*bench.store, &bench.vault, &config, now)
+    let rotated = keys::rotate(&*bench.store, &bench.vault, &config, (now, None))
         .await
         .unwrap();
     assert_eq!(rotated.signs_from, now + 1_200_000);
