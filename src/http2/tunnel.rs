@@ -29,16 +29,16 @@ impl Tunnel {
         }
     }
 
-    /// Ready when the client has room for more than it holds.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// How much the client has room for, of so much that it shall have. What h2 is given has the client's window behind it,
+    /// so that whoever writes sees what is not taken.
+    fn poll_room(&mut self, cx: &mut Context<'_>, size: usize) -> Poll<io::Result<usize>> {
         if let Poll::Ready(reset) = self.send.poll_reset(cx) {
             return Poll::Ready(Err(match reset {
                 Ok(reason) => io::Error::new(io::ErrorKind::BrokenPipe, h2::Error::from(reason)),
                 Err(error) => io_error(error),
             }));
         }
-        // As little as can be: what is reserved is taken from the other streams.
-        self.send.reserve_capacity(1);
+        self.send.reserve_capacity(size);
         while self.send.capacity() == 0 {
             match ready!(self.send.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
@@ -46,7 +46,7 @@ impl Tunnel {
                 None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(self.send.capacity().min(size)))
     }
 }
 
@@ -88,8 +88,7 @@ impl AsyncWrite for Tunnel {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        ready!(this.poll_room(cx))?;
-        let size = bytes.len().min(LARGEST_WRITE);
+        let size = ready!(this.poll_room(cx, bytes.len().min(LARGEST_WRITE)))?;
         let data = Bytes::copy_from_slice(&bytes[..size]);
         this.send.send_data(data, false).map_err(io_error)?;
         Poll::Ready(Ok(size))
@@ -119,5 +118,5 @@ fn io_error(error: h2::Error) -> io::Error {
     }
 }
 
-/// What one write hands over at most, whatever the window: it is held until the client takes it.
+/// What one write hands over at most, however wide the window: it is copied, and held until it leaves.
 const LARGEST_WRITE: usize = 64 * 1024;

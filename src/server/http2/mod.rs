@@ -5,7 +5,6 @@
 mod answer;
 mod exchange;
 mod patience;
-mod pings;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +12,7 @@ mod tests;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, Handshake, SendResponse};
@@ -23,14 +23,14 @@ use crate::body::Body;
 use crate::config;
 use crate::downstream::Downstream;
 use crate::gate::Conn;
-use crate::http2::receiving;
+use crate::http2::pings::Pings;
 use crate::http2::stream::{Stream, Unsent};
+use crate::http2::{receiving, upload};
 use crate::server::Worker;
 use crate::server::clerks::Order;
 use crate::server::connection::drive;
 use crate::server::http2::exchange::{Asks, Exchange};
 use crate::server::http2::patience::Patience;
-use crate::server::http2::pings::Pings;
 use crate::wire::vitals::{Vitals, Watched};
 
 /// Serves a connection to its end.
@@ -111,7 +111,7 @@ impl Session {
             Asks::Tunnel => (Stream::new(reply, Some(receive), unsent), Body::Empty),
             Asks::Head | Asks::Body => {
                 let stream = Stream::new(reply, None, unsent);
-                let body = receiving::body(receive, &head.headers, &stream);
+                let body = upload::body(receive, &head.headers, &stream);
                 (stream, body)
             }
         };
@@ -144,7 +144,9 @@ impl Future for Session {
                     if this.drains {
                         connection.graceful_shutdown();
                     }
-                    let pings = connection.ping_pong().map(Pings::new);
+                    let pings = connection
+                        .ping_pong()
+                        .map(|pings| Pings::new(pings, SILENCE));
                     this.phase = Phase::Open(Box::new(Open { connection, pings }));
                 }
                 Phase::Open(open) => match ready!(open.poll(cx, &this.vitals, &this.unsent)) {
@@ -165,7 +167,9 @@ impl Open {
         unsent: &Unsent,
     ) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
         if let Some(pings) = &mut self.pings
-            && pings.poll_given_up(cx, vitals).is_ready()
+            && pings
+                .poll_given_up(cx, || Some(vitals.silence()))
+                .is_ready()
         {
             self.pings = None;
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
@@ -183,3 +187,5 @@ impl Open {
 const WINDOW: u32 = 1024 * 1024;
 /// What is held of one answer for a client that has opened a window as large.
 const MOST_HELD: usize = 400 * 1024;
+/// How long a client may be silent before it is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(30);

@@ -15,12 +15,12 @@ use tokio::net::UnixStream;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::Instant;
 
-use super::Open;
 use super::exchange::{Asks, Exchange};
 use super::patience::Patience;
-use super::pings::Pings;
+use super::{Open, SILENCE};
 use crate::body::{Body, BodyError};
 use crate::clock::Clock;
+use crate::http2::pings::Pings;
 use crate::http2::stream::{Stream, Unsent};
 use crate::wire::Wire;
 use crate::wire::vitals::{self, Bed, Ward, Watched};
@@ -316,7 +316,9 @@ async fn given_up_after<C: Future<Output = ()>>(
 async fn open(ours: UnixStream, bed: &Bed) -> Open {
     let wire = Watched::new(Wire::Unix(ours), Rc::clone(&bed.vitals));
     let mut connection = h2::server::handshake(wire).await.unwrap();
-    let pings = connection.ping_pong().map(Pings::new);
+    let pings = connection
+        .ping_pong()
+        .map(|pings| Pings::new(pings, SILENCE));
     Open { connection, pings }
 }
 

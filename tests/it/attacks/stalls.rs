@@ -147,3 +147,26 @@ async fn hints_for_a_client_that_reads_none_fill_nothing() {
     assert!(heads > 1, "some of them came");
     assert!(bytes < HINTS * 1000 / 2, "{heads} heads, {bytes} bytes");
 }
+
+#[tokio::test]
+async fn the_last_piece_of_an_answer_is_not_held_for_ever_either() {
+    // More than the window of a client that never opens it again, and no more follows.
+    const LENGTH: usize = 100_000;
+    for lines in ["", "transfer-encoding: chunked\r\n"] {
+        let upstream = RawUpstream::start().await;
+        let setup = Setup::simple(&upstream.url())
+            .server("send_timeout = \"300ms\"\nmin_body_rate = \"0B\"");
+        let gateway = Gateway::start(&setup).await;
+        let mut client = Http2::connect(gateway.address).await;
+        client.get("/a", &[]).await;
+        let mut peer = upstream.accept().await;
+        peer.head().await;
+        let body = "x".repeat(LENGTH);
+        let answer = match lines {
+            "" => format!("HTTP/1.1 200 OK\r\ncontent-length: {LENGTH}\r\n\r\n{body}"),
+            _ => format!("HTTP/1.1 200 OK\r\n{lines}\r\n{LENGTH:x}\r\n{body}\r\n0\r\n\r\n"),
+        };
+        peer.send(answer).await;
+        assert_eq!(next(&mut client, &[RST_STREAM]).await, RST_STREAM);
+    }
+}
