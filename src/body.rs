@@ -23,9 +23,9 @@ pub enum Body {
 /// Why a body broke off, and on whose side.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection that brings it failed.
-    #[error("the sender broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    /// The upstream that sends it over HTTP/2 reset its stream, or its connection failed.
+    #[error("the upstream broke off: {0}")]
+    Broken(#[from] h2::Error),
     /// The client that sends it left, or framed it badly.
     #[error("the client broke off: {0}")]
     Unsent(std::io::Error),

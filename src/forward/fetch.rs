@@ -6,22 +6,20 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use http::header::HOST;
 use http::response::Parts;
-use http::uri::Scheme;
-use http::{HeaderValue, Request, StatusCode, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use tokio::time::Instant;
 
 use crate::body::{Body, BodyFault, UploadState};
-use crate::config::{Balance, Endpoint, Protocol};
-use crate::forward::http1::head::{self, AnswerHead};
+use crate::config::{Balance, Protocol};
 use crate::forward::http1::reading::{Exchanged, Reading};
-use crate::forward::http1::sending::Sending;
+use crate::forward::http1::sending;
+use crate::forward::http2;
+use crate::forward::http2::connection::Place;
+use crate::forward::outgoing::Outgoing;
 use crate::forward::pool::{Checkout, OpenError, Pool, Pools, Sender};
 use crate::forward::upstream::{EndpointState, Upstream};
 use crate::http1::Fault;
@@ -70,7 +68,7 @@ pub enum Source {
     /// Over HTTP/1.1.
     Http1(Reading),
     /// Over HTTP/2.
-    Http2(Incoming),
+    Http2(http2::exchange::Reading),
 }
 
 /// Why there is no answer.
@@ -79,7 +77,7 @@ enum Miss {
     #[error("{0}")]
     Http1(#[from] Fault),
     #[error("{0}")]
-    Http2(#[from] hyper::Error),
+    Http2(#[from] http2::Fault),
     #[error("silence")]
     TimedOut,
 }
@@ -106,7 +104,7 @@ impl Drop for UnderWay {
 }
 
 impl Fetch {
-    /// Sends `request` and waits for the head of its answer; `hear` is given the interim ones of HTTP/1.1.
+    /// Sends `request` and waits for the head of its answer; `hear` is given the interim ones.
     ///
     /// # Errors
     /// `UpstreamUnavailable` when no connection can be had, `UpstreamFailed` when it breaks, `UpstreamTimeout`
@@ -114,7 +112,7 @@ impl Fetch {
     pub async fn run(
         self,
         request: Request<Body>,
-        hear: &mut dyn FnMut(AnswerHead),
+        hear: &mut dyn FnMut(StatusCode, HeaderMap),
     ) -> Result<Fetched, Refusal> {
         let mut outgoing = Outgoing::new(request, hear);
         let mut tried: Vec<usize> = Vec::new();
@@ -166,8 +164,8 @@ impl Fetch {
         }
     }
 
-    /// Whether the request may go again after `miss`: nothing of it was sent; or the server closed a connection
-    /// just as it went out, and it is idempotent (RFC 9110 §9.2.2) and has no body.
+    /// Whether the request may go again after `miss`: nothing of it was sent, or looked at; or the server closed a
+    /// connection just as it went out, and it is idempotent (RFC 9110 §9.2.2) and has no body.
     fn judge(&self, miss: &Miss, outgoing: &Outgoing<'_>) -> Result<(), Refusal> {
         if let Some(fault) = self.upload.as_ref().and_then(|upload| upload.fault()) {
             return Err(match fault {
@@ -180,10 +178,11 @@ impl Fetch {
             return Err(Refusal::UpstreamTimeout);
         }
         tracing::debug!(upstream = %self.upstream.config.name, %miss, "the upstream gave no answer");
-        let broke_off = matches!(
-            miss,
-            Miss::Http1(Fault::Io(_) | Fault::Cut) | Miss::Http2(_)
-        );
+        let broke_off = match miss {
+            Miss::Http1(fault) => matches!(fault, Fault::Io(_) | Fault::Cut),
+            Miss::Http2(fault) => fault.is_cut(),
+            Miss::TimedOut => false,
+        };
         // A body that failed is spent, even if nothing of it was sent.
         let spent = matches!(miss, Miss::Http1(Fault::Upload));
         let again = (outgoing.is_untouched() && !spent)
@@ -208,14 +207,33 @@ impl Fetch {
                 let home = self.pools.of(endpoint);
                 self.exchange_http1(channel, outgoing, own_host, home).await
             }
-            Sender::Http2(mut sender) => {
-                let request = outgoing.as_http2(&endpoint.config, own_host);
-                let sent = self.first_byte(async {
-                    let sent = sender.try_send_request(request).await;
-                    sent.map_err(|error| outgoing.recover(error))
-                });
-                let (head, body) = sent.await?.into_parts();
-                Ok((head, Rest::Body(Source::Http2(body))))
+            Sender::Http2(place) => {
+                let head = outgoing.head_http2(&endpoint.config, own_host);
+                self.exchange_http2(place, head, outgoing).await
+            }
+        }
+    }
+
+    async fn exchange_http2(
+        &self,
+        place: Place,
+        head: Request<()>,
+        outgoing: &mut Outgoing<'_>,
+    ) -> Result<(Parts, Rest), Miss> {
+        let (mut exchange, hear) = outgoing.begin_http2(place, head)?;
+        let answered = poll_fn(|cx| exchange.poll_head(cx, hear));
+        let answered = async { answered.await.map_err(Miss::from) };
+        match self.first_byte(answered).await {
+            Ok(answer) => {
+                let (head, receive) = answer.into_parts();
+                let reading = exchange.into_reading(receive, &head.headers);
+                Ok((head, Rest::Body(Source::Http2(reading))))
+            }
+            Err(miss) => {
+                if matches!(&miss, Miss::Http2(fault) if fault.is_unprocessed()) {
+                    outgoing.recover(exchange);
+                }
+                Err(miss)
             }
         }
     }
@@ -228,18 +246,18 @@ impl Fetch {
         home: Rc<Pool>,
     ) -> Result<(Parts, Rest), Miss> {
         let (sending, hear) = outgoing.as_http1(own_host);
-        let answered = poll_fn(|cx| poll_exchange(cx, &mut channel, sending, hear));
+        let answered = poll_fn(|cx| sending::poll_exchange(cx, &mut channel, sending, hear));
         let answer = self
             .first_byte(async { answered.await.map_err(Miss::from) })
             .await?;
         let rest = match answer.status {
             StatusCode::SWITCHING_PROTOCOLS => Rest::Switched(channel),
             _ => {
-                let framing = answer.framing(outgoing.request.method())?;
+                let framing = answer.framing(outgoing.method())?;
                 let exchanged = Exchanged {
                     keeps_alive: answer.keeps_alive(),
                     channel: *channel,
-                    sending: outgoing.sending.take().filter(|sending| !sending.is_done()),
+                    sending: outgoing.rest(),
                     home,
                 };
                 Rest::Body(Source::Http1(Reading::new(exchanged, framing)))
@@ -259,11 +277,13 @@ impl Fetch {
         const STALE_AT_MOST: usize = 2;
         let config = &self.upstream.config;
         let pool = self.pools.of(endpoint);
-        if stale <= STALE_AT_MOST
-            && self.protocol == config.protocol
-            && let Some(kept) = pool.take(config, self.protocol)
-        {
-            return Ok(kept);
+        if stale <= STALE_AT_MOST && self.protocol == config.protocol {
+            if let Some(kept) = pool.take(config, self.protocol) {
+                return Ok(kept);
+            }
+            if let Some(joined) = pool.join(config, self.protocol).await {
+                return Ok(joined);
+            }
         }
         let opened = pool.open(endpoint, config, self.protocol).await;
         self.pools.count(match opened {
@@ -338,115 +358,6 @@ impl Fetch {
 struct Progress {
     bytes: u64,
     since: Instant,
-}
-
-/// A request between tries.
-struct Outgoing<'h> {
-    /// Its head; over HTTP/2 also its body, until it is sent.
-    request: Request<Body>,
-    /// Its bytes over HTTP/1.1.
-    sending: Option<Box<Sending>>,
-    /// Whom interim answers to it are told.
-    hear: &'h mut dyn FnMut(AnswerHead),
-    /// It was given away and did not come back.
-    lost: bool,
-}
-
-impl<'h> Outgoing<'h> {
-    fn new(request: Request<Body>, hear: &'h mut dyn FnMut(AnswerHead)) -> Self {
-        Self {
-            request,
-            sending: None,
-            hear,
-            lost: false,
-        }
-    }
-
-    /// Whether nothing of it was sent.
-    fn is_untouched(&self) -> bool {
-        !self.lost
-            && self
-                .sending
-                .as_ref()
-                .is_none_or(|sending| sending.is_untouched())
-    }
-
-    /// Whether it may be sent again although it may have been read.
-    fn is_repeatable(&self) -> bool {
-        let bodiless = self
-            .sending
-            .as_ref()
-            .is_some_and(|sending| sending.is_bodiless());
-        bodiless && self.request.method().is_idempotent()
-    }
-
-    fn as_http1(
-        &mut self,
-        own_host: Option<&HeaderValue>,
-    ) -> (&mut Sending, &mut dyn FnMut(AnswerHead)) {
-        if let Some(host) = own_host {
-            self.request.headers_mut().insert(HOST, host.clone());
-        }
-        let request = &mut self.request;
-        let sending = self
-            .sending
-            .get_or_insert_with(|| Box::new(Sending::new(request)));
-        sending.aim(request);
-        (sending, self.hear)
-    }
-
-    /// HTTP/2 has the host in `:authority`, which hyper takes from the URI (RFC 9113 §8.3.1).
-    fn as_http2(&mut self, endpoint: &Endpoint, own_host: Option<&HeaderValue>) -> Request<Body> {
-        self.lost = true;
-        let mut request = std::mem::take(&mut self.request);
-        let stated = request.headers_mut().remove(HOST);
-        let host = own_host.or(stated.as_ref());
-        let mut parts = request.uri().clone().into_parts();
-        parts.scheme = Some(match endpoint.tls {
-            true => Scheme::HTTPS,
-            false => Scheme::HTTP,
-        });
-        // On a second try the host stands in the URI already.
-        let named = host.and_then(|host| host.to_str().ok()?.parse().ok());
-        parts.authority = named
-            .or(parts.authority)
-            .or_else(|| endpoint.authority.to_str().ok()?.parse().ok());
-        if let Ok(uri) = http::Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-        *request.version_mut() = Version::HTTP_2;
-        request
-    }
-
-    /// Takes back a request of which nothing was sent.
-    fn recover(&mut self, mut error: TrySendError<Request<Body>>) -> Miss {
-        if let Some(request) = error.take_message() {
-            self.request = request;
-            self.lost = false;
-        }
-        Miss::Http2(error.into_error())
-    }
-}
-
-/// Sends, and reads the head of the answer, whichever comes first.
-fn poll_exchange(
-    cx: &mut Context<'_>,
-    channel: &mut Channel,
-    sending: &mut Sending,
-    hear: &mut dyn FnMut(AnswerHead),
-) -> Poll<Result<AnswerHead, Fault>> {
-    let sent = sending.poll(cx, &mut channel.wire);
-    let answer = match &sent {
-        // The client's fault: no answer is waited for, and the upstream gets no end of the body.
-        Poll::Ready(Err(Fault::Upload)) => Poll::Pending,
-        _ => head::poll_head(cx, channel, hear),
-    };
-    match (answer, sent) {
-        // An upstream that reads no further may have answered before it closed.
-        (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
-        (_, Poll::Ready(Err(fault))) => Poll::Ready(Err(fault)),
-        (answer, _) => answer,
-    }
 }
 
 #[cfg(test)]

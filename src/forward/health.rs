@@ -1,15 +1,17 @@
 //! Active health checks: one task for each upstream that asks for them, from the control runtime.
 
-use std::pin::pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 
-use http::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode, Version};
 
 use crate::body::Body;
 use crate::config::{Health, Protocol};
-use crate::forward::pool::LocalExecutor;
+use crate::forward::http1::sending::{self, Sending};
+use crate::forward::http2::connection::Connection;
+use crate::forward::http2::exchange::Exchange;
 use crate::forward::upstream::{EndpointState, Upstream};
+use crate::http1::channel::Channel;
 
 /// Checks every endpoint of `upstream` at its interval, until no gate uses the upstream any more.
 /// Runs as a local task: `tell` hears of every change.
@@ -72,40 +74,30 @@ async fn is_well(endpoint: &EndpointState, health: &Health, protocol: Protocol) 
 }
 
 async fn ask(endpoint: &EndpointState, path: &str, protocol: Protocol) -> Option<StatusCode> {
-    let io = TokioIo::new(endpoint.connector.connect(protocol).await.ok()?);
+    let wire = endpoint.connector.connect(protocol).await.ok()?;
     let host = endpoint.config.authority.clone();
     let request = Request::get(path).header(http::header::USER_AGENT, "portcullis-health");
     match protocol {
         Protocol::Http1 => {
-            let request = request
-                .header(http::header::HOST, host)
-                .body(Body::Empty)
-                .ok()?;
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
-            alongside(sender.send_request(request), connection).await
+            let request = request.header(http::header::HOST, host);
+            let mut request = request.body(Body::Empty).ok()?;
+            let mut channel = Channel::new(wire);
+            let mut sending = Sending::new(&mut request);
+            sending.aim(&request);
+            let answer = poll_fn(|cx| {
+                sending::poll_exchange(cx, &mut channel, &mut sending, &mut |_, _| ())
+            });
+            Some(answer.await.ok()?.status)
         }
         Protocol::Http2 => {
             let scheme = if endpoint.config.tls { "https" } else { "http" };
             let uri = format!("{scheme}://{}{path}", host.to_str().ok()?);
-            let request = request.uri(uri).body(Body::Empty).ok()?;
-            let (mut sender, connection) = hyper::client::conn::http2::handshake(LocalExecutor, io)
-                .await
-                .ok()?;
-            alongside(sender.send_request(request), connection).await
+            let head = request.version(Version::HTTP_2).uri(uri).body(()).ok()?;
+            let place = Connection::open(wire).await.ok()?.place();
+            let mut exchange = Exchange::begin(place, head, Body::Empty).ok()?;
+            let answer = poll_fn(|cx| exchange.poll_head(cx, &mut |_, _| ()));
+            Some(answer.await.ok()?.status())
         }
-    }
-}
-
-/// Waits for the answer while the connection is driven.
-async fn alongside<B>(
-    answer: impl Future<Output = hyper::Result<http::Response<B>>>,
-    connection: impl Future,
-) -> Option<StatusCode> {
-    let mut answer = pin!(answer);
-    tokio::select! {
-        biased;
-        answer = &mut answer => answer.ok().map(|response| response.status()),
-        _ = connection => answer.await.ok().map(|response| response.status()),
     }
 }
 

@@ -21,7 +21,6 @@ use crate::downstream::{Downstream, Hints};
 use crate::forward::expiring::Expiring;
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
-use crate::forward::http1::head::AnswerHead;
 use crate::forward::listening;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, UploadLimits, drain};
@@ -507,17 +506,14 @@ fn is_framed_once(headers: &HeaderMap) -> bool {
 fn pass_on<'p>(
     plan: impl Deref<Target = HeaderPlan> + 'p,
     hints: Option<Hints>,
-) -> impl FnMut(AnswerHead) + 'p {
-    move |mut head| {
-        let Some(hints) = hints
-            .as_ref()
-            .filter(|_| head.status != StatusCode::CONTINUE)
-        else {
+) -> impl FnMut(StatusCode, HeaderMap) + 'p {
+    move |status, mut headers| {
+        let Some(hints) = hints.as_ref().filter(|_| status != StatusCode::CONTINUE) else {
             return;
         };
-        plan.response(&mut head.headers);
-        head.headers.remove(CONTENT_LENGTH);
-        hints.give(head.status, head.headers);
+        plan.response(&mut headers);
+        headers.remove(CONTENT_LENGTH);
+        hints.give(status, headers);
     }
 }
 
@@ -526,7 +522,7 @@ fn pass_on<'p>(
 async fn finish(
     fetch: Fetch,
     request: Request<Body>,
-    mut hear: impl FnMut(AnswerHead) + 'static,
+    mut hear: impl FnMut(StatusCode, HeaderMap) + 'static,
 ) -> Result<Fetched, Refusal> {
     let (tell, told) = tokio::sync::oneshot::channel();
     let idle = fetch.upstream.config.idle_timeout;

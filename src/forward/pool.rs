@@ -7,17 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::watch;
 
-use crate::body::Body;
 use crate::config::{Protocol, Upstream as UpstreamConfig};
 use crate::forward::connect::ConnectError;
+use crate::forward::http2::connection::{Connection, Place};
 use crate::forward::timers::Timers;
 use crate::forward::upstream::EndpointState;
 use crate::http1::channel::Channel;
 use crate::observe::metrics::{Cells, Total};
-use crate::wire::Wire;
 
 /// All pools of one worker, by endpoint id.
 #[derive(Default)]
@@ -35,7 +33,10 @@ pub struct Pool {
     /// The most recently used is at the back, so that a quiet pool shrinks to what is needed.
     idle: RefCell<VecDeque<Idle>>,
     max_idle: Cell<usize>,
-    shared: RefCell<Option<http2::SendRequest<Body>>>,
+    /// Those that many requests share, in the order in which they are filled, so that the last ones become idle first.
+    shared: RefCell<Vec<Rc<Connection>>>,
+    /// Tells when the next of those is there; ends without a word where it does not come to be.
+    opening: RefCell<Option<watch::Receiver<()>>>,
 }
 
 struct Idle {
@@ -55,8 +56,8 @@ pub struct Checkout {
 pub enum Sender {
     /// HTTP/1.1: one request at a time.
     Http1(Box<Channel>),
-    /// HTTP/2: a stream for each request.
-    Http2(http2::SendRequest<Body>),
+    /// HTTP/2: a place among the requests of a connection.
+    Http2(Place),
 }
 
 /// Why an HTTP connection could not be had.
@@ -67,7 +68,7 @@ pub enum OpenError {
     Connect(#[from] ConnectError),
     /// A socket, but the other side speaks no HTTP on it.
     #[error("HTTP could not be spoken: {0}")]
-    Handshake(#[from] hyper::Error),
+    Handshake(#[from] h2::Error),
 }
 
 impl Pools {
@@ -105,6 +106,7 @@ impl Pools {
                     if let Some(pool) = pool {
                         let fit = |idle: &mut Idle| idle.since >= limit && idle.channel.is_fit();
                         pool.idle.borrow_mut().retain_mut(fit);
+                        pool.sweep_shared(limit.elapsed());
                     }
                 }
             }
@@ -117,15 +119,7 @@ impl Pool {
     pub fn take(&self, config: &UpstreamConfig, protocol: Protocol) -> Option<Checkout> {
         let sender = match protocol {
             Protocol::Http1 => Sender::Http1(Box::new(self.take_idle(config.pool_idle_timeout)?)),
-            Protocol::Http2 => {
-                let shared = self.shared.borrow();
-                Sender::Http2(
-                    shared
-                        .as_ref()
-                        .filter(|sender| !sender.is_closed())?
-                        .clone(),
-                )
-            }
+            Protocol::Http2 => Sender::Http2(self.take_place(config.pool_idle_timeout)?),
         };
         Some(Checkout {
             sender,
@@ -143,6 +137,44 @@ impl Pool {
         None
     }
 
+    /// A connection that another request opens at present, where many can share one: those that come meanwhile wait for it
+    /// rather than open one each. `None`: there is none, or nothing came of it.
+    pub async fn join(&self, config: &UpstreamConfig, protocol: Protocol) -> Option<Checkout> {
+        if protocol != Protocol::Http2 {
+            return None;
+        }
+        loop {
+            let mut opening = self.opening.borrow().clone()?;
+            opening.changed().await.ok()?;
+            // Where it is full already, another is on its way, or somebody must begin.
+            if let Some(kept) = self.take(config, protocol) {
+                return Some(kept);
+            }
+        }
+    }
+
+    fn take_place(&self, idle_timeout: Duration) -> Option<Place> {
+        // Asked in this order: most of many are full, and cost a look at a number.
+        let fits = |connection: &&Rc<Connection>| {
+            connection.has_room() && is_fit(connection, idle_timeout)
+        };
+        let shared = self.shared.borrow();
+        shared.iter().find(fits).map(Connection::place)
+    }
+
+    /// Lets go of shared connections that are over or have idled for longer than that, and of idle ones beyond how many
+    /// may be kept.
+    fn sweep_shared(&self, idle_timeout: Duration) {
+        let mut room = self.max_idle.get();
+        self.shared.borrow_mut().retain(|connection| {
+            let fits = connection.idle().is_none() || room > 0;
+            if connection.idle().is_some() {
+                room = room.saturating_sub(1);
+            }
+            fits && is_fit(connection, idle_timeout)
+        });
+    }
+
     /// A new connection. HTTP/2 has a driver that runs as a task of this worker until either side closes.
     ///
     /// # Errors
@@ -153,20 +185,31 @@ impl Pool {
         config: &UpstreamConfig,
         protocol: Protocol,
     ) -> Result<Checkout, OpenError> {
-        let wire = endpoint.connector.connect(protocol).await?;
         self.max_idle.set(config.pool_max_idle);
         let sender = match protocol {
-            Protocol::Http1 => Sender::Http1(Box::new(Channel::new(wire))),
-            Protocol::Http2 => {
-                let sender = handshake_http2(wire).await?;
-                *self.shared.borrow_mut() = Some(sender.clone());
-                Sender::Http2(sender)
+            Protocol::Http1 => {
+                let wire = endpoint.connector.connect(protocol).await?;
+                Sender::Http1(Box::new(Channel::new(wire)))
             }
+            Protocol::Http2 => Sender::Http2(self.open_shared(endpoint).await?),
         };
         Ok(Checkout {
             sender,
             reused: false,
         })
+    }
+
+    async fn open_shared(&self, endpoint: &EndpointState) -> Result<Place, OpenError> {
+        let (tell, told) = watch::channel(());
+        *self.opening.borrow_mut() = Some(told);
+        let wire = endpoint.connector.connect(Protocol::Http2).await?;
+        let connection = Connection::open(wire).await?;
+        let place = connection.place();
+        self.shared.borrow_mut().push(connection);
+        // Before it is told: who comes later looks for what there is.
+        *self.opening.borrow_mut() = None;
+        let _ = tell.send(());
+        Ok(place)
     }
 
     /// Keeps a connection whose exchange has ended well.
@@ -200,30 +243,7 @@ impl Pool {
     }
 }
 
-async fn handshake_http2(wire: Wire) -> hyper::Result<http2::SendRequest<Body>> {
-    let (sender, connection) = http2::Builder::new(LocalExecutor)
-        .timer(TokioTimer::new())
-        .adaptive_window(true)
-        .keep_alive_interval(Duration::from_secs(20))
-        .handshake(TokioIo::new(wire))
-        .await?;
-    tokio::task::spawn_local(async move {
-        let _ = connection.await;
-    });
-    Ok(sender)
-}
-
-/// Runs hyper's futures on the worker that made them.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalExecutor;
-
-impl<F> hyper::rt::Executor<F> for LocalExecutor
-where
-    F: Future + 'static,
-{
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
+fn is_fit(connection: &Connection, idle_timeout: Duration) -> bool {
+    let idled = connection.idle().is_some_and(|idle| idle >= idle_timeout);
+    !idled && connection.is_open()
 }

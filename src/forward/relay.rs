@@ -243,7 +243,7 @@ impl HttpBody for Relay {
             Source::Http1(reading) => reading
                 .poll_frame(cx)
                 .map_err(|fault| BodyError::Lost(fault.into())),
-            Source::Http2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Broken),
+            Source::Http2(reading) => reading.poll_frame(cx).map_err(BodyError::Broken),
         };
         let Poll::Ready(frame) = polled else {
             return match this.silence.as_mut().map(|silence| silence.poll(cx)) {
@@ -260,14 +260,14 @@ impl HttpBody for Relay {
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Source::Http1(reading) => reading.is_over(),
-            Source::Http2(incoming) => incoming.is_end_stream(),
+            Source::Http2(reading) => reading.is_over(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Source::Http1(reading) => reading.size_hint(),
-            Source::Http2(incoming) => incoming.size_hint(),
+            Source::Http2(reading) => reading.size_hint(),
         }
     }
 }

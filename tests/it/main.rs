@@ -26,5 +26,6 @@ mod own;
 mod rates;
 mod switching;
 mod telling;
+mod upstream_http2;
 mod upstreams;
 mod vectors;

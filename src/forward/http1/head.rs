@@ -68,7 +68,8 @@ pub fn write(out: &mut Vec<u8>, request: &Request<Body>, announced: Announced) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn expects_body(method: &Method) -> bool {
+/// Whether a body would have a meaning there.
+pub fn expects_body(method: &Method) -> bool {
     *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
 }
 
@@ -137,7 +138,7 @@ impl AnswerHead {
 pub fn poll_head(
     cx: &mut Context<'_>,
     channel: &mut Channel,
-    hear: &mut dyn FnMut(AnswerHead),
+    hear: &mut dyn FnMut(StatusCode, HeaderMap),
 ) -> Poll<Result<AnswerHead, Fault>> {
     loop {
         while !channel.read.is_empty() {
@@ -149,7 +150,7 @@ pub fn poll_head(
             }
             channel.read = channel.read.slice(length..);
             match head.is_interim() {
-                true => hear(head),
+                true => hear(head.status, head.headers),
                 false => return Poll::Ready(Ok(head)),
             }
         }

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use tokio::io::AsyncWrite;
 
 use crate::body::Body;
-use crate::forward::http1::head::{self, Announced};
+use crate::forward::http1::head::{self, Announced, AnswerHead};
 use crate::http1::Fault;
+use crate::http1::channel::Channel;
 use crate::http1::fields::write_line;
 use crate::wire::Wire;
 
@@ -77,11 +78,6 @@ impl Sending {
     /// Whether all of it has left, and nothing of it waits in a TLS session.
     pub fn is_done(&self) -> bool {
         self.flushed
-    }
-
-    /// Whether it has a head and nothing else, so that it can be sent again as it is.
-    pub fn is_bodiless(&self) -> bool {
-        self.announced == Announced::Nothing
     }
 
     /// Sends what can be sent; ready when all of it has left.
@@ -202,6 +198,30 @@ impl Sending {
                 self.queue.pop_front();
             }
         }
+    }
+}
+
+/// Sends, and reads the head of the answer, whichever comes first; `hear` is given the interim ones.
+///
+/// # Errors
+/// When there is no answer.
+pub fn poll_exchange(
+    cx: &mut Context<'_>,
+    channel: &mut Channel,
+    sending: &mut Sending,
+    hear: &mut dyn FnMut(StatusCode, HeaderMap),
+) -> Poll<Result<AnswerHead, Fault>> {
+    let sent = sending.poll(cx, &mut channel.wire);
+    let answer = match &sent {
+        // The client's fault: no answer is waited for, and the upstream gets no end of the body.
+        Poll::Ready(Err(Fault::Upload)) => Poll::Pending,
+        _ => head::poll_head(cx, channel, hear),
+    };
+    match (answer, sent) {
+        // An upstream that reads no further may have answered before it closed.
+        (Poll::Ready(Ok(head)), _) => Poll::Ready(Ok(head)),
+        (_, Poll::Ready(Err(fault))) => Poll::Ready(Err(fault)),
+        (answer, _) => answer,
     }
 }
 

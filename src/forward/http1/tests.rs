@@ -37,7 +37,7 @@ fn connection() -> (Channel, UnixStream) {
 
 /// Reads the head of the final answer.
 async fn read_head(channel: &mut Channel) -> Result<AnswerHead, Fault> {
-    poll_fn(|cx| head::poll_head(cx, channel, &mut |_| ())).await
+    poll_fn(|cx| head::poll_head(cx, channel, &mut |_, _| ())).await
 }
 
 /// Reads a head; the body is still to be read.

@@ -8,7 +8,7 @@ mod headers;
 mod http2;
 mod paths;
 mod places;
-mod rawh2;
+pub mod rawh2;
 mod stalls;
 mod streams;
 mod tokens;

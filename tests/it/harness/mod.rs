@@ -6,6 +6,7 @@ pub mod api;
 pub mod caller;
 pub mod gateway;
 pub mod peer;
+pub mod service;
 pub mod setup;
 pub mod tls;
 pub mod upstream;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use gateway::Gateway;
 pub use peer::Peer;
+pub use service::Service;
 pub use setup::{Setup, token};
 pub use upstream::{Upstream, empty, full};
 

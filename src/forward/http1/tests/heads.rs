@@ -109,7 +109,8 @@ async fn interim_answers_are_told_and_passed_over() {
     let bytes = format!("{interim}{final_one}");
     theirs.write_all(bytes.as_bytes()).await.unwrap();
     let mut told = Vec::new();
-    let mut hear = |head: AnswerHead| told.push((head.status.as_u16(), head.headers.len()));
+    let mut hear =
+        |status: StatusCode, headers: HeaderMap| told.push((status.as_u16(), headers.len()));
     let head = poll_fn(|cx| head::poll_head(cx, &mut channel, &mut hear)).await;
     let head = head.unwrap();
     assert_eq!(told, [(100, 0), (103, 1)]);
