@@ -320,7 +320,8 @@ impl Gate {
         journal: &mut Journal,
     ) -> Result<Option<Watch>, Refusal> {
         if passing.head.preflight().is_some() {
-            // It asks for leave to ask: its answer has nothing of anybody's in it.
+            // It asks for leave to ask, and has no credential: its answer must not tell what there is.
+            passing.parts.uri = jobs.unnamed(&passing.parts.uri)?;
             return Ok(None);
         }
         let note = journal.job.insert(Rc::default());

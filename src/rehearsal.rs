@@ -121,11 +121,14 @@ impl<'g> Rehearsal<'g> {
         if let Target::Face(face) = &route.target {
             face.check(&head)?;
         }
-        // As in the gate: what asks for leave to ask has nothing of anybody's in it.
-        if let (Some(jobs), None) = (&route.jobs, head.preflight()) {
-            self.asked = jobs.asked(parts.uri.query(), &|name| found.params.get(name));
-            for asked in &self.asked {
-                asked.verdict(&permit)?;
+        match (&route.jobs, head.preflight()) {
+            (None, _) => {}
+            (Some(jobs), Some(_)) => parts.uri = jobs.unnamed(&parts.uri)?,
+            (Some(jobs), None) => {
+                self.asked = jobs.asked(parts.uri.query(), &|name| found.params.get(name));
+                for asked in &self.asked {
+                    asked.verdict(&permit)?;
+                }
             }
         }
         Ok(permit)

@@ -105,6 +105,14 @@ impl<'g> Asked<'g> {
         }
     }
 
+    /// Whether only the store can tell if this caller may name it.
+    pub fn is_for_the_store(&self, permit: &Permit) -> bool {
+        let identity = permit.identity();
+        let excepted = identity.is_some_and(|identity| is_excepted(self.guard, identity));
+        let named = matches!(&self.named, None | Some(Ok(Named::Names(_))));
+        named && !excepted && !self.is_public()
+    }
+
     /// Whether all that is named there is everybody's.
     pub fn is_public(&self) -> bool {
         let public = |name: &str| is_public(self.guard, stripped(self.guard, name));

@@ -1,7 +1,7 @@
 //! Whose job it is, for upstreams that know no users. `capture.rs` reads the jobs out of a JSON document, `tap.rs` listens to an
 //! answer in passing (`coding.rs` where it is compressed, `hold.rs` where nothing may pass before), `watch.rs` says what becomes
 //! of what was heard. `guard.rs` holds a
-//! request against its owner before the upstream is asked; `named.rs` reads what it names. `keeper.rs` is the one that
+//! request against its owner before the upstream is asked; `named.rs` reads what it names; `veil.rs` hides that of a preflight. `keeper.rs` is the one that
 //! asks the store.
 
 pub mod capture;
@@ -13,16 +13,18 @@ pub mod named;
 pub mod owner;
 pub mod pointer;
 pub mod tap;
+mod veil;
 pub mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Uri};
 
 use self::guard::{Asked, Guarded};
 use self::keeper::Keeper;
 use self::named::Naming;
+use self::veil::Veil;
 use self::watch::Watch;
 use crate::config::{self, Capture, CaptureFrom, Guard};
 use crate::policy::Permit;
@@ -32,6 +34,7 @@ use crate::refusal::Refusal;
 pub struct Jobs {
     captures: Arc<[Capture]>,
     guards: Vec<Guard>,
+    veil: Option<Veil>,
     keeper: Option<Arc<Keeper>>,
     timeout: Duration,
     route: Arc<str>,
@@ -49,6 +52,7 @@ impl Jobs {
             Box::new(Self {
                 captures: route.captures.clone().into(),
                 guards: route.guards.clone(),
+                veil: Veil::build(route),
                 keeper: keeper.map(Arc::clone),
                 timeout: config.store_timeout,
                 route: Arc::clone(&route.name),
@@ -80,6 +84,17 @@ impl Jobs {
             guarded.pass(guard, naming).await?;
         }
         Ok(self.watch(permit, naming))
+    }
+
+    /// The target that a preflight goes on with: without what it names to guards, of which nobody knows whose it is.
+    ///
+    /// # Errors
+    /// When what is left is no target.
+    pub fn unnamed(&self, target: &Uri) -> Result<Uri, Refusal> {
+        match &self.veil {
+            Some(veil) => veil.over(target),
+            None => Ok(target.clone()),
+        }
     }
 
     /// What a request with this query and these parameters of its path names at each guard: whose it is is not asked.

@@ -15,10 +15,11 @@ from harness.accounts import SESSIONS, Person, at_once
 from harness.examples import text
 from harness.gateway import config
 from harness.postgres import Relay, database
-from harness.raw import ask
+from harness.raw import Reply, ask, request
 from harness.replicas import until
 from harness.serve import Served
 from harness.tokens import bearer, mint
+from starlette.middleware.cors import CORSMiddleware
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -34,11 +35,15 @@ def service():
     served.stop()
 
 
-@pytest.fixture(scope="module")
-def example(start, service):
+def original(service) -> str:
     """`examples/jobs/original.toml` as it stands, for users in a hurry."""
     whole = text("jobs", {"http://127.0.0.1:8000": f"http://{service.address}"}, "original.toml")
-    return start(whole + "\n[limits]\nenabled = false\n")
+    return whole + "\n[limits]\nenabled = false\n"
+
+
+@pytest.fixture(scope="module")
+def example(start, service):
+    return start(original(service))
 
 
 class User(Person):
@@ -126,6 +131,52 @@ def test_what_stands_in_the_way_of_a_name_leads_to_nobody_s_bytes(example, servi
         head = f"GET {spelling} HTTP/1.1\r\nhost: gateway.test\r\nauthorization: Bearer {bob.credential}\r\nconnection: close\r\n\r\n"
         assert ask(example.address, head.encode()).status in (400, 404), spelling
     assert service.app.seen[before:] == [], "the service was asked"
+
+
+def test_a_preflight_tells_nothing_of_what_there_is(example, service):
+    """It has no credential, and this service answers it for the jobs that there are."""
+    job = User(example).log_in().make()
+    assert httpx.options(f"http://{service.address}/api/status/{job}").status_code == 204
+    before = len(service.app.seen)
+    there, not_there = (
+        preflight(example, "GET", f"/api/status/{name}") for name in (job, uuid.uuid4().hex)
+    )
+    assert there.status == not_there.status == 404 and there.body == not_there.body
+    assert service.app.seen[before:] == [f"/api/status/{'0' * len(job)}"] * 2
+    preflight(example, "GET", f"/downloads/{job}.zip?name={job}")
+    assert service.app.seen[-1] == f"/downloads/{'0' * len(job)}.000"
+    preflight(example, "POST", "/api/generate-mod")
+    assert service.app.seen[-1] == "/api/generate-mod"
+
+
+def preflight(gateway, method: str, target: str) -> Reply:
+    """A browser's, and what is answered."""
+    asks = ("origin: https://page.example", f"access-control-request-method: {method}", "connection: close")
+    return ask(gateway.address, request(f"OPTIONS {target}", *asks))
+
+
+PAGE = """
+async ([address, credential]) => {
+  const answer = await fetch(address, { headers: { authorization: `Bearer ${credential}` } });
+  return [answer.status, await answer.text()];
+}
+"""
+
+
+def test_pages_of_another_origin_ask_for_their_jobs(start, browser):
+    """Where the service answers preflights as most do, by who asks and not for what."""
+    app = studio.build()
+    app.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["*"], allow_headers=["authorization"])
+    served = Served(app)
+    gateway = start(original(served))
+    ada = User(gateway).log_in()
+    job = ada.make()
+    page = browser.new_page()
+    page.goto(f"http://{served.address}/openapi.json")
+    status, body = page.evaluate(PAGE, [f"{gateway.url}/api/status/{job}", ada.credential])
+    assert (status, json.loads(body)["status"]) == (200, "completed")
+    page.close()
+    served.stop()
 
 
 def test_sessions_show_their_jobs_as_they_go_on(example):

@@ -5,8 +5,14 @@ use serde_json::json;
 use super::*;
 use crate::config;
 
-/// The captures of a configuration with these lines in `[[route.capture]]`.
+/// The capture of a route with these lines in `[[route.capture]]`.
 pub(crate) fn capture(lines: &str) -> Capture {
+    let route = route("/api/{job_id}", &format!("[[route.capture]]\n{lines}"));
+    route.captures[0].clone()
+}
+
+/// A route of this path, with these tables.
+pub(crate) fn route(path: &str, tables: &str) -> config::Route {
     let text = format!(
         r#"
         [[issuer]]
@@ -20,14 +26,13 @@ pub(crate) fn capture(lines: &str) -> Capture {
         endpoints = ["http://127.0.0.1:1"]
         [[route]]
         name = "r"
-        path = "/api/{{job_id}}"
+        path = "{path}"
         upstream = "app"
-        [[route.capture]]
-        {lines}
+        {tables}
         "#
     );
     let config = config::parse(&text, "c.toml".as_ref(), &|_| None).unwrap();
-    config.routes[0].captures[0].clone()
+    config.routes[0].clone()
 }
 
 fn ids(lines: &str, document: &Value) -> Result<Vec<Box<str>>, Miss> {

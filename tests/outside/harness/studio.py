@@ -43,6 +43,10 @@ def original(app: FastAPI):
         state |= {"status": "completed", "progress": 100, "download_url": f"/downloads/{name}", "aiDecisions": decisions}
         return state
 
+    @app.options("/api/status/{job}")
+    async def leave(job: str):
+        return Response(status_code=204 if job in app.jobs else 404)
+
     @app.post("/api/jobs/{job}/select-image")
     async def select(job: str):
         return {"job_id": job, "status": "selected"}
