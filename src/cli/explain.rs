@@ -8,7 +8,7 @@ use anyhow::Context;
 use http::{HeaderMap, Request};
 
 use crate::clock::Clock;
-use crate::config::{Capture, CaptureFrom, Scope};
+use crate::config::{Capture, CaptureFrom, Scope, Unknown};
 use crate::gate::Gate;
 use crate::jobs::guard::Asked;
 use crate::jobs::named::Named;
@@ -124,7 +124,7 @@ fn print(out: &mut impl Write, gate: &Gate, rehearsal: &Rehearsal<'_>) -> io::Re
         }
     }
     for asked in &rehearsal.asked {
-        writeln!(out, "guard       {}", guard(asked))?;
+        writeln!(out, "guard       {}", guard(asked, rehearsal))?;
     }
     match &rehearsal.decision {
         Err(refusal) => {
@@ -133,7 +133,13 @@ fn print(out: &mut impl Write, gate: &Gate, rehearsal: &Rehearsal<'_>) -> io::Re
             writeln!(out, "decision    refused: {status} {word} ({text})")
         }
         Ok(permit) => {
-            writeln!(out, "decision    passes as {}", permit.status().word())?;
+            let asked = |asked: &Asked<'_>| asked.is_for_the_store(permit);
+            let condition = match rehearsal.asked.iter().any(asked) {
+                true => ", if the store says that what it names is the caller's to name",
+                false => "",
+            };
+            let status = permit.status().word();
+            writeln!(out, "decision    passes as {status}{condition}")?;
             writeln!(out, "limits      {}", limits(gate, rehearsal, permit))?;
             print_target(out, rehearsal)
         }
@@ -166,27 +172,39 @@ fn credential(route: &Route, rehearsal: &Rehearsal<'_>) -> &'static str {
     }
 }
 
-/// What a guard asks for, and what the request names there.
-fn guard(asked: &Asked<'_>) -> String {
+/// What a guard asks for, what the request names there, and what only the store can tell, which is not asked here: it may be
+/// in use, or be another one than the gateway's.
+fn guard(asked: &Asked<'_>, rehearsal: &Rehearsal<'_>) -> String {
     let guard = asked.guard;
     let kind = guard.kind.word();
+    let named = match &asked.named {
+        None => format!("{kind} in the body, which is not here"),
+        Some(Err(refusal)) => return format!("{kind}: refused: {}", refusal.word()),
+        Some(Ok(Named::Nothing)) => return format!("{kind}: none is named"),
+        Some(Ok(Named::Names(names))) => {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("{kind} {}", names.join(", "))
+        }
+    };
+    if asked.is_public() {
+        return format!("{named}: everybody's");
+    }
     let terms = match guard.scope {
         Scope::User => "its owner's alone",
         Scope::Session => "its session's alone",
     };
-    match &asked.named {
-        None => format!("{kind} in the body: {terms}"),
-        Some(Err(refusal)) => format!("{kind}: refused: {}", refusal.word()),
-        Some(Ok(Named::Nothing)) => format!("{kind}: none is named"),
-        Some(Ok(Named::Names(names))) => {
-            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-            let names = names.join(", ");
-            if asked.is_public() {
-                return format!("{kind} {names}: everybody's");
-            }
-            format!("{kind} {names}: {terms}; whose it is, the store says when it is asked")
-        }
+    let permit = rehearsal.decision.as_ref();
+    if permit.is_ok_and(|permit| !asked.is_for_the_store(permit)) {
+        return format!("{named}: {terms}, and of roles that the caller has");
     }
+    let unknown = match guard.unknown {
+        Unknown::Deny => "is refused",
+        Unknown::Allow => "passes",
+        Unknown::Claim => "becomes the caller's",
+    };
+    format!(
+        "{named}: {terms}; the gateway would ask its store whose it is, and what nobody has {unknown}"
+    )
 }
 
 /// What an answer is listened to for.

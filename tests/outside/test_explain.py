@@ -59,6 +59,23 @@ upstream = "app"
 [[route.guard]]
 query = ["name"]
 kind = "file"
+scope = "session"
+except_roles = ["admin"]
+public = ["example.png"]
+
+[[route]]
+name = "pick"
+path = "/pick"
+upstream = "app"
+
+[[route.guard]]
+body = ["/job_id"]
+unknown = "allow"
+
+[[route.guard]]
+query = ["client"]
+kind = "client"
+missing = "allow"
 """
 
 
@@ -150,14 +167,46 @@ def test_a_guest_is_told_as_one(explain):
         assert "x-user-id" not in text
 
 
-def test_what_a_guard_asks_for_is_told(explain):
-    code, text = explain("GET /jobs/a%20b", token=mint("ada"))
+STORE = "the gateway would ask its store whose it is, and what nobody has"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "role", "guards", "condition"),
+    [
+        ("GET /jobs/a%20b", "", [f'job "a b": its owner\'s alone; {STORE} is refused'], True),
+        ("GET /files?name=a", "", [f'file "a": its session\'s alone; {STORE} is refused'], True),
+        ("GET /files?name=a", "admin", ['file "a": its session\'s alone, and of roles that the caller has'], False),
+        ("GET /files?name=example.png", "", ['file "example.png": everybody\'s'], False),
+        (
+            "POST /pick?client=c",
+            "",
+            [
+                f"job in the body, which is not here: its owner's alone; {STORE} passes",
+                f'client "c": its owner\'s alone; {STORE} becomes the caller\'s',
+            ],
+            True,
+        ),
+        ("POST /pick", "admin", [f"job in the body, which is not here: its owner's alone; {STORE} passes", "client: none is named"], True),
+    ],
+)
+def test_what_a_guard_asks_for_is_told(explain, request_line, role, guards, condition):
+    code, text = explain(request_line, token=mint("ada", role=role))
     assert code == 0, text
-    assert 'guard       job "a b": its owner\'s alone' in text, text
-    assert "capture     a job in a JSON answer is told of, if somebody has it" in text.splitlines()
-    # A preflight names nothing of anybody's.
-    preflight = ["-H", "origin: https://a.test", "-H", "access-control-request-method: GET"]
-    assert "guard" not in explain("OPTIONS /jobs/1", *preflight)[1]
+    assert [line[12:] for line in text.splitlines() if line.startswith("guard ")] == guards
+    passes = "decision    passes as authenticated"
+    condition = ", if the store says that what it names is the caller's to name" if condition else ""
+    assert passes + condition in text.splitlines(), text
+
+
+def test_what_an_answer_is_listened_to_for_is_told(explain):
+    text = explain("GET /jobs/a", token=mint("ada"))[1]
+    assert "capture     a job in a JSON answer is told of, if somebody has it" in text.splitlines(), text
+
+
+def test_a_preflight_names_nothing_of_anybody_s(explain):
+    asks = ["-H", "origin: https://a.test", "-H", "access-control-request-method: GET"]
+    text = explain("OPTIONS /jobs/1a", *asks)[1]
+    assert "guard" not in text and "upstream    /jobs/00" in text.splitlines(), text
 
 
 def test_it_says_what_the_gateway_does(explain, start):
