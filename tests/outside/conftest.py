@@ -5,21 +5,18 @@ from pathlib import Path
 import pytest
 from harness import app as application
 from harness import browser as chromium
+from harness import jobs, studio
 from harness.gateway import GUARDED, Gateway, config
 from harness.misbehaving import Misbehaving
 from harness.recorder import Recorder, well_formed
 from harness.redis import Redis
-from harness.serve import Served
+from harness.serve import serving
 
 
 @pytest.fixture(scope="session")
 def fastapi(tmp_path_factory):
     """The FastAPI application, served by uvicorn; `.app` is the application itself."""
-    app = application.build(tmp_path_factory.mktemp("app"))
-    served = Served(app)
-    served.app = app
-    yield served
-    served.stop()
+    yield from serving(application.build(tmp_path_factory.mktemp("app")))
 
 
 @pytest.fixture(scope="session")
@@ -74,6 +71,18 @@ def start(tmp_path_factory, fastapi, recording, misbehaving):
 def guarded(start):
     """A gateway in front of the recording upstream: `/public`, `/guests`, `/api` (a user), `/api/admin` (the role)."""
     return start(config(GUARDED))
+
+
+@pytest.fixture(scope="module")
+def service():
+    """The service that makes things and knows no users; `.app` is the application itself."""
+    yield from serving(studio.build())
+
+
+@pytest.fixture(scope="module")
+def odd(start, service):
+    """A gateway in front of it, which knows users of another issuer, and keeps its jobs in a file of its own."""
+    return start(config(jobs.ROUTES), STUDIO=service.address)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
-from harness.examples import EXAMPLES, text
+from harness.examples import EXAMPLES, ISSUER, text
 from harness.gateway import BINARY, ROOT
 from harness.serve import Served
 from harness.tokens import SECRET, mint
@@ -29,7 +29,6 @@ VARIABLES = {
     "SUPABASE_ANON_KEY": "sb_publishable_9f8e7d6c5b4a3928",
     "SUPABASE_SERVICE_KEY": "sb_secret_9f8e7d6c5b4a39281706f5e4",
 }
-ISSUER = "https://accounts.example.com"
 DRAIN_TIMEOUT = 30
 """Seconds: the default of `[server] drain_timeout`."""
 

@@ -7,13 +7,11 @@ os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_H
 import httpx
 import pytest
 from fastapi import FastAPI
-from harness.examples import text
-from harness.serve import Served
-from harness.tokens import bearer, mint
+from harness.examples import ISSUER, text, user
+from harness.serve import serving
+from harness.tokens import mint
 
 pytestmark = pytest.mark.slow
-
-ISSUER = "https://accounts.example.com"
 
 
 def application():
@@ -38,9 +36,7 @@ def application():
 
 @pytest.fixture(scope="module")
 def gradio():
-    served = Served(application())
-    yield served
-    served.stop()
+    yield from serving(application())
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +48,7 @@ def gateway(start, gradio):
 def client(gateway):
     from gradio_client import Client
 
-    return Client(gateway.url, headers=bearer(mint("gradio-user", iss=ISSUER)), verbose=False)
+    return Client(gateway.url, headers=user("gradio-user"), verbose=False)
 
 
 def test_a_function_answers_and_streams(client):

@@ -10,34 +10,21 @@ import uuid
 import httpx
 import pytest
 from harness import comfy, model
-from harness.examples import text
-from harness.serve import Served
-from harness.tokens import bearer, mint
+from harness.examples import ISSUER, hurried, user
+from harness.serve import serving
+from harness.tokens import mint
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(120)
-
-ISSUER = "https://accounts.example.com"
-
-
-def token(sub: str) -> dict[str, str]:
-    return bearer(mint(sub, iss=ISSUER))
-
 
 def hidden(answer: httpx.Response):
     assert answer.status_code == 404 and "not_owner" in answer.text, (answer.status_code, answer.text)
 
 
 def example(name: str, addresses: dict[str, str]) -> str:
-    """The example, for users in a hurry."""
-    return text("jobs", addresses, name) + "\n[limits]\nenabled = false\n"
-
-
-def serve(app):
-    served = Served(app)
-    served.app = app
-    return served
+    """One of these configs."""
+    return hurried("jobs", addresses, name)
 
 
 # ── ComfyUI ──
@@ -45,9 +32,7 @@ def serve(app):
 
 @pytest.fixture(scope="module")
 def comfyui():
-    served = serve(comfy.build())
-    yield served
-    served.stop()
+    yield from serving(comfy.build())
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +44,7 @@ class Artist:
     """Somebody with a tab open, as ComfyUI's example clients are: a socket of their own id, prompts, pictures."""
 
     def __init__(self, gateway, name: str):
-        self.gateway, self.headers, self.client = gateway, token(name), str(uuid.uuid4())
+        self.gateway, self.headers, self.client = gateway, user(name), str(uuid.uuid4())
         self.open = contextlib.ExitStack()
         self.socket = self.tab()
         assert json.loads(self.socket.recv())["data"]["sid"] == self.client
@@ -135,7 +120,7 @@ def test_comfyui_users_see_their_own_work_alone(studio, comfyui):
 def test_comfyui_sockets_are_their_owners(studio):
     ada = Artist(studio, "ada")
     with pytest.raises(InvalidStatus) as refused:
-        connect(studio.ws(f"/ws?clientId={ada.client}"), additional_headers=token("bob")).__enter__()
+        connect(studio.ws(f"/ws?clientId={ada.client}"), additional_headers=user("bob")).__enter__()
     assert refused.value.response.status_code == 404
     workflow = {"6": {"class_type": "CLIPTextEncode", "inputs": {"text": "x"}}}
     bob = Artist(studio, "bob")
@@ -201,9 +186,7 @@ def application():
 @pytest.fixture(scope="module")
 def gradio():
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    served = Served(application())
-    yield served
-    served.stop()
+    yield from serving(application())
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +198,7 @@ def app(start, gradio):
 def test_gradio_users_see_their_own_work_alone(app, tmp_path):
     from gradio_client import Client, handle_file
 
-    ada, bob = (Client(app.url, headers=token(who), verbose=False) for who in ("ada", "bob"))
+    ada, bob = (Client(app.url, headers=user(who), verbose=False) for who in ("ada", "bob"))
     with open(ada.predict("a castle", api_name="/write"), encoding="utf-8") as file:
         assert file.read() == "ada: a castle"
     sent = tmp_path / "secret.txt"
@@ -224,34 +207,34 @@ def test_gradio_users_see_their_own_work_alone(app, tmp_path):
 
     def call(who: str, function: str, data: list) -> httpx.Response:
         """Without a client: a call, and its events."""
-        made = httpx.post(f"{app.url}/gradio_api/call/{function}", json={"data": data}, headers=token(who))
+        made = httpx.post(f"{app.url}/gradio_api/call/{function}", json={"data": data}, headers=user(who))
         if made.status_code != 200:
             return made
         events = f"{app.url}/gradio_api/call/{function}/{made.json()['event_id']}"
-        hidden(httpx.get(events, headers=token("eve")))
-        return httpx.get(events, headers=token(who), timeout=20)
+        hidden(httpx.get(events, headers=user("eve")))
+        return httpx.get(events, headers=user(who), timeout=20)
 
     events = call("ada", "write", ["a moat"])
     path = json.loads(events.text.split("data: ")[1])[0]["path"]
     file = f"{app.url}/gradio_api/file={path}"
-    assert httpx.get(file, headers=token("ada")).text == "ada: a moat"
-    hidden(httpx.get(file, headers=token("bob")))
-    hidden(httpx.get(f"{app.url}/gradio_api/file=/etc/passwd", headers=token("bob")))
+    assert httpx.get(file, headers=user("ada")).text == "ada: a moat"
+    hidden(httpx.get(file, headers=user("bob")))
+    hidden(httpx.get(f"{app.url}/gradio_api/file=/etc/passwd", headers=user("bob")))
     upload = {"files": ("a.txt", b"uploaded by ada")}
-    kept = httpx.post(f"{app.url}/gradio_api/upload", files=upload, headers=token("ada")).json()[0]
+    kept = httpx.post(f"{app.url}/gradio_api/upload", files=upload, headers=user("ada")).json()[0]
     given = {"path": kept, "meta": {"_type": "gradio.FileData"}}
     assert "uploaded by ada" in call("ada", "read", [given]).text
     hidden(call("bob", "read", [given]))
     hidden(call("bob", "read", [[{"deep": given}]]))
-    hidden(httpx.get(f"{app.url}/gradio_api/file={kept}", headers=token("bob")))
-    assert httpx.get(f"{app.url}/gradio_api/file={kept}", headers=token("ada")).text == "uploaded by ada"
+    hidden(httpx.get(f"{app.url}/gradio_api/file={kept}", headers=user("bob")))
+    assert httpx.get(f"{app.url}/gradio_api/file={kept}", headers=user("ada")).text == "uploaded by ada"
     # The queue of another's page.
     params = {"session_hash": ada.session_hash}
-    hidden(httpx.get(f"{app.url}/gradio_api/queue/data", params=params, headers=token("bob")))
+    hidden(httpx.get(f"{app.url}/gradio_api/queue/data", params=params, headers=user("bob")))
     asked = {"data": ["x"], "fn_index": 0, "session_hash": ada.session_hash}
-    hidden(httpx.post(f"{app.url}/gradio_api/queue/join", json=asked, headers=token("bob")))
+    hidden(httpx.post(f"{app.url}/gradio_api/queue/join", json=asked, headers=user("bob")))
     for path in ("/monitoring/summary", "/gradio_api/run/write", f"/gradio_api/file/{kept[1:]}", "/gradio_api/runs"):
-        assert httpx.get(app.url + path, headers=token("bob")).status_code == 404, path
+        assert httpx.get(app.url + path, headers=user("bob")).status_code == 404, path
     with open(bob.predict("his own", api_name="/write"), encoding="utf-8") as file:
         assert file.read() == "bob: his own"
 
@@ -275,9 +258,7 @@ def test_gradio_works_in_a_browser(app, browser):
 
 @pytest.fixture(scope="module")
 def served_model():
-    served = serve(model.build())
-    yield served
-    served.stop()
+    yield from serving(model.build())
 
 
 @pytest.fixture(scope="module")
@@ -285,18 +266,24 @@ def models(start, served_model):
     return start(example("openai.toml", {"http://127.0.0.1:8000": f"http://{served_model.address}"}))
 
 
-def test_openai_users_see_their_own_work_alone(models, served_model):
+def client(gateway, who: str):
+    """The client of the OpenAI API, as this user."""
     import openai
 
-    def client(who: str):
-        return openai.OpenAI(base_url=f"{models.url}/v1", api_key=mint(who, iss=ISSUER), max_retries=0)
+    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=mint(who, iss=ISSUER), max_retries=0)
 
-    ada, bob = client("ada"), client("bob")
 
-    def nothing(call):
-        with pytest.raises(openai.NotFoundError):
-            call()
+def nothing(call, why: str = "not_owner"):
+    """It finds nothing, and the gateway says why."""
+    import openai
 
+    with pytest.raises(openai.NotFoundError) as refused:
+        call()
+    assert refused.value.response.json()["error"] == why
+
+
+def test_openai_users_see_their_own_work_alone(models, served_model):
+    ada, bob = client(models, "ada"), client(models, "bob")
     said = ada.responses.create(model="small", input="hello")
     assert ada.responses.retrieve(said.id).output_text == "You said: hello"
     with ada.responses.create(model="small", input="again", stream=True) as stream:
@@ -319,7 +306,7 @@ def test_openai_users_see_their_own_work_alone(models, served_model):
         given = [{"role": "user", "content": [{"type": "input_file", "file_id": name}]}]
         nothing(lambda: bob.responses.create(model="small", input=given))
     nothing(lambda: bob.batches.retrieve(batch.id))
-    nothing(lambda: bob.files.list())
+    nothing(bob.files.list, "route_not_found")
     assert served_model.app.seen[before:] == [], "the service was asked"
     assert ada.responses.create(model="small", input="more", previous_response_id=said.id).previous_response_id == said.id
     assert ada.responses.delete(said.id) is None

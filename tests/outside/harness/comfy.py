@@ -7,16 +7,13 @@ import uuid
 
 from fastapi import FastAPI, Request, Response, WebSocket
 
+from .serve import watched
+
 
 def build() -> FastAPI:
     """The application. `app.seen` holds the path of every request."""
-    app = FastAPI()
-    app.seen, app.history, app.sockets, app.pictures = [], {}, {}, {}
-
-    @app.middleware("http")
-    async def see(request: Request, call):
-        app.seen.append(request.url.path)
-        return await call(request)
+    app = watched()
+    app.history, app.sockets, app.pictures = {}, {}, {}
 
     async def tell(client: str, kind: str, data: dict):
         if client in app.sockets:

@@ -7,16 +7,13 @@ import uuid
 from fastapi import FastAPI, Request, Response, UploadFile
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from .serve import watched
+
 
 def build() -> FastAPI:
     """The application. `app.seen` holds the path of every request."""
-    app = FastAPI()
-    app.seen, app.responses, app.files, app.batches = [], {}, {}, {}
-
-    @app.middleware("http")
-    async def see(request: Request, call):
-        app.seen.append(request.url.path)
-        return await call(request)
+    app = watched()
+    app.responses, app.files, app.batches = {}, {}, {}
 
     def said(asked: dict) -> dict:
         text = {"type": "output_text", "text": f"You said: {asked['input']}", "annotations": []}

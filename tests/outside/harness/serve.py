@@ -5,12 +5,14 @@ import socket
 import threading
 
 import uvicorn
+from fastapi import FastAPI, Request
 
 
 class Served:
-    """A running application; `address` is its `host:port`."""
+    """A running application, `app`; `address` is its `host:port`."""
 
     def __init__(self, app, **settings):
+        self.app = app
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **settings))
@@ -25,3 +27,23 @@ class Served:
         """Ends the server."""
         self.server.should_exit = True
         self.thread.join(10)
+
+
+def serving(app):
+    """The same for a fixture, which yields from this."""
+    served = Served(app)
+    yield served
+    served.stop()
+
+
+def watched() -> FastAPI:
+    """An application whose `seen` holds the path of every request."""
+    app = FastAPI()
+    app.seen = []
+
+    @app.middleware("http")
+    async def see(request: Request, call):
+        app.seen.append(request.url.path)
+        return await call(request)
+
+    return app

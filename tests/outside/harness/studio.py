@@ -8,16 +8,13 @@ import uuid
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from .serve import watched
+
 
 def build() -> FastAPI:
     """The application. `app.seen` holds the path of every request."""
-    app = FastAPI()
-    app.jobs, app.files, app.seen, app.bodies = {}, {}, [], []
-
-    @app.middleware("http")
-    async def see(request: Request, call):
-        app.seen.append(request.url.path)
-        return await call(request)
+    app = watched()
+    app.jobs, app.files, app.bodies = {}, {}, []
 
     original(app)
     odd(app)
