@@ -147,12 +147,17 @@ impl Asker<'_> {
     async fn ask(&self, name: &str) -> Result<(), Refusal> {
         let guard = self.guard;
         let place = (guard.kind, &*guard.space, name);
+        // Asked first: what waits no longer is in the store by then.
+        let waits = |owner| self.keeper.is_waiting(place, owner);
+        let waits = self.owner.is_some_and(waits);
         let found = self.keeper.find(place, self.timeout).await;
         if let Some(job) = found.map_err(unanswered)? {
             return self.judge(&job);
         }
         match guard.unknown {
-            Unknown::Deny => Err(self.unknown(name)),
+            // Nobody is known to own it; but the store has still to hear that it is the caller's.
+            Unknown::Deny if waits => Err(Refusal::JobNotKept),
+            Unknown::Deny => Err(Refusal::NotOwner),
             Unknown::Allow => {
                 let gone = self.keeper.is_gone(place, self.timeout).await;
                 let plain = is_plain(name, &guard.place);
@@ -171,16 +176,6 @@ impl Asker<'_> {
             Scope::Session => job.owner.is_session(owner),
         });
         mine.then_some(()).ok_or(Refusal::NotOwner)
-    }
-
-    /// Nobody is known to own it. Where the store has still to hear that it is the caller's, this says so.
-    fn unknown(&self, name: &str) -> Refusal {
-        let place = (self.guard.kind, &*self.guard.space, name);
-        let waits = |owner| self.keeper.is_waiting(place, owner);
-        match self.owner.is_some_and(waits) {
-            true => Refusal::JobNotKept,
-            false => Refusal::NotOwner,
-        }
     }
 
     /// Who uses a client's id first is its owner.

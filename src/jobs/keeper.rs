@@ -20,8 +20,8 @@ pub struct Keeper {
     clock: Clock,
     sink: Sink,
     tally: Tally,
-    /// Claims that the store has not heard of.
-    waiting: Mutex<VecDeque<JobNews>>,
+    /// Claims that the store has not heard of, or not yet said so.
+    waiting: Mutex<VecDeque<Arc<JobNews>>>,
 }
 
 /// Why the store did not answer.
@@ -78,19 +78,22 @@ impl Keeper {
     /// # Errors
     /// When the store does not take it in time. A claim is then told to it again.
     pub async fn put(&self, news: JobNews, timeout: Duration) -> Result<Kept, Unanswered> {
-        let put = tokio::time::timeout(timeout, self.store.put_job(news.clone()));
-        let kept = match put.await {
-            Ok(kept) => kept.map_err(Unanswered::Failed),
-            Err(_) => Err(Unanswered::Late),
-        };
+        let kept = self.tell_store(news.clone(), timeout).await;
         if kept.is_err() && news.claim == Claim::Yes {
             let mut waiting = self.waiting();
             if waiting.len() == MOST_WAITING {
                 waiting.pop_front();
             }
-            waiting.push_back(news);
+            waiting.push_back(Arc::new(news));
         }
         kept
+    }
+
+    async fn tell_store(&self, news: JobNews, timeout: Duration) -> Result<Kept, Unanswered> {
+        match tokio::time::timeout(timeout, self.store.put_job(news)).await {
+            Ok(kept) => Ok(kept?),
+            Err(_) => Err(Unanswered::Late),
+        }
     }
 
     /// What has this id.
@@ -135,14 +138,29 @@ impl Keeper {
         })
     }
 
-    /// Tells the store what it did not take; what it does not take now either waits on.
+    /// Tells the store what it did not take; what it does not take now either waits on, behind the others. It waits until
+    /// the store has said that it is kept: its owner is told so for as long.
     pub async fn tell_again(&self) {
         loop {
-            let Some(news) = self.waiting().pop_front() else {
+            let Some(news) = self.waiting().front().map(Arc::clone) else {
                 return;
             };
             let late = self.now().saturating_sub(news.job.created_at) > LONGEST_WAIT;
-            if !late && let Err(error) = self.put(news, PATIENCE).await {
+            let told = match late {
+                true => Ok(()),
+                false => self.tell_store((*news).clone(), PATIENCE).await.map(drop),
+            };
+            let mut waiting = self.waiting();
+            // It may have been given up meanwhile, for newer ones.
+            let is_first = |first: &Arc<_>| Arc::ptr_eq(first, &news);
+            let known = waiting.front().is_some_and(is_first);
+            if known {
+                waiting.pop_front();
+            }
+            if let Err(error) = told {
+                if known {
+                    waiting.push_back(news);
+                }
                 tracing::debug!(%error, "jobs still wait for the store");
                 return;
             }
@@ -177,7 +195,7 @@ impl Keeper {
         self.sink.event(event);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<JobNews>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Arc<JobNews>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -283,7 +283,8 @@ def test_jobs_that_are_too_many_or_too_old_are_forgotten_and_nobody_gets_them(st
     assert owns(keeper, "ada", new)
 
 
-def test_a_store_that_is_away(start, service, tmp_path):
+@pytest.mark.parametrize("away", ["cut", "stall"])
+def test_a_store_that_is_away_or_silent(start, service, away):
     """The answer passes, and the refusal says why; where the route says so, the answer is a refusal."""
     url = database()
     route = """
@@ -297,7 +298,7 @@ def test_a_store_that_is_away(start, service, tmp_path):
     on_failure = "closed"
     """
     relay = Relay(url)
-    settings = f'\n[store]\nurl = "{relay.url}"\nstatement_timeout = "1s"\n[jobs]\nstore_timeout = "500ms"\n'
+    settings = f'\n[store]\nurl = "{relay.url}"\nstatement_timeout = "10s"\n[jobs]\nstore_timeout = "500ms"\n'
     gateway = start(config(ROUTES + route + settings), STUDIO=service.address)
 
     def closed(body):
@@ -310,7 +311,7 @@ def test_a_store_that_is_away(start, service, tmp_path):
     kept = uuid.uuid4().hex
     assert closed({"job_id": kept}).json() == {"job_id": kept}
     assert owns(gateway, "ada", kept)
-    relay.cut()
+    getattr(relay, away)()
     at = len(gateway.out.kept)
     assert tells(gateway, "ada", {"job_id": during}).json() == {"job_id": during}
     assert during in gateway.out.wait(r'"audit":"job_not_kept"', at)

@@ -31,6 +31,8 @@ class Relay:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = "postgres://postgres@127.0.0.1:%d/%s?sslmode=disable" % (self.listener.getsockname()[1], name)
         self.whole = True
+        self.flows = threading.Event()
+        self.flows.set()
         self.open = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -42,9 +44,14 @@ class Relay:
                 end.shutdown(socket.SHUT_RDWR)
         self.open.clear()
 
+    def stall(self):
+        """Keeps what is open, and lets nothing through."""
+        self.flows.clear()
+
     def mend(self):
         """Lets through again."""
         self.whole = True
+        self.flows.set()
 
     def _accept(self):
         while True:
@@ -58,10 +65,10 @@ class Relay:
             for one, other in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(one, other), daemon=True).start()
 
-    @staticmethod
-    def _copy(one: socket.socket, other: socket.socket):
+    def _copy(self, one: socket.socket, other: socket.socket):
         with contextlib.suppress(OSError):
             while data := one.recv(65536):
+                self.flows.wait()
                 other.sendall(data)
         for end in (one, other):
             with contextlib.suppress(OSError):
