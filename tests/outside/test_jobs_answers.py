@@ -1,5 +1,6 @@
 """What is heard of jobs in answers, events and messages, odd ones too; and that these pass as they are."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -11,7 +12,7 @@ import httpx
 import pytest
 from harness.accounts import at_once
 from harness.gateway import config
-from harness.jobs import counted, owns, tells, token
+from harness.jobs import counted, hidden, owns, tells, token
 from websockets.sync.client import connect
 
 pytestmark = pytest.mark.timeout(120)
@@ -104,15 +105,15 @@ def test_a_huge_answer_passes_in_constant_memory(odd):
     assert not owns(odd, "ada", "huge")
 
 
-CUT = """
+ALONE = """
 [[upstream]]
-name = "cut"
-endpoints = ["http://${CUT}"]
+name = "alone"
+endpoints = ["http://${ALONE}"]
 
 [[route]]
-name = "cut"
-path = "/cut"
-upstream = "cut"
+name = "made"
+path = "/made"
+upstream = "alone"
 
 [[route.capture]]
 id = "/job_id"
@@ -120,36 +121,62 @@ id = "/job_id"
 [[route]]
 name = "view"
 path = "/view"
-upstream = "cut"
+upstream = "alone"
 
 [[route.guard]]
 query = ["job_id"]
 """
 
 
+@pytest.fixture
+def answering(start):
+    """Starts a gateway in front of an upstream that answers once, with these parts, and closes. It waits where one is an
+    event."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*parts):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def serve():
+                near, _ = listener.accept()
+                with near:
+                    near.recv(65536)
+                    for part in parts:
+                        part.wait() if isinstance(part, threading.Event) else near.sendall(part)
+
+            threading.Thread(target=serve, daemon=True).start()
+            return start(config(ALONE), ALONE="127.0.0.1:%d" % listener.getsockname()[1])
+
+        yield begin
+
+
 @pytest.mark.parametrize("framing", ["transfer-encoding: chunked", "content-length: 100"])
-def test_an_answer_that_is_cut_is_nobody_s(start, framing):
+def test_an_answer_that_is_cut_is_nobody_s(answering, framing):
     """Its client never has the whole of it either, though the JSON is whole."""
     body = b'{"job_id":"cut"}'
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    sized = b"%x\r\n%s\r\n" % (len(body), body) if "chunked" in framing else body
+    gateway = answering(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n%s" % (framing.encode(), sized))
+    seen = b""
+    with pytest.raises(httpx.HTTPError):
+        with httpx.stream("GET", f"{gateway.url}/made", headers=token("ada")) as answer:
+            for part in answer.iter_raw():
+                seen += part
+    assert seen in body and seen != body
+    assert counted(gateway)["cut"] == 1
+    assert not owns(gateway, "ada", "cut")
 
-        def serve():
-            near, _ = listener.accept()
-            near.recv(65536)
-            sized = b"%x\r\n%s\r\n" % (len(body), body) if "chunked" in framing else body
-            near.sendall(b"HTTP/1.1 200 OK\r\n%s\r\n\r\n%s" % (framing.encode(), sized))
-            near.close()
 
-        threading.Thread(target=serve, daemon=True).start()
-        gateway = start(config(CUT), CUT="127.0.0.1:%d" % listener.getsockname()[1])
-        seen = b""
-        with pytest.raises(httpx.HTTPError):
-            with httpx.stream("GET", f"{gateway.url}/cut", headers=token("ada")) as answer:
-                for part in answer.iter_raw():
-                    seen += part
-        assert seen in body and seen != body
-        assert counted(gateway)["cut"] == 1
-        assert not owns(gateway, "ada", "cut")
+def test_an_answer_is_not_waited_for(answering):
+    """What has come of it passes; its last byte alone waits, for its end and its job."""
+    rest = threading.Event()
+    gateway = answering(b'HTTP/1.1 200 OK\r\ncontent-length: 17\r\n\r\n{"job_', rest, b'id":"slow"}')
+    with httpx.stream("GET", f"{gateway.url}/made", headers=token("ada"), timeout=20) as answer:
+        parts = answer.iter_raw()
+        seen = next(parts)
+        assert seen and b'{"job_'.startswith(seen)
+        rest.set()
+        assert seen + b"".join(parts) == b'{"job_id":"slow"}'
+    assert counted(gateway)["kept"] == 1
 
 
 def test_the_answer_is_kept_before_it_is_whole(odd):
@@ -178,8 +205,9 @@ def test_odd_ids_are_their_owners_alone(odd, job):
     assert owns(odd, "ada", job) and not owns(odd, "bob", job)
 
 
-def test_events_tell_of_jobs(odd):
+def test_events_tell_of_jobs(odd, service):
     job = uuid.uuid4().hex
+    service.app.files[f"{job}.png"] = "a picture"
     with httpx.stream("GET", f"{odd.url}/events", params={"job": job}, headers=token("ada"), timeout=20) as answer:
         parts = answer.iter_text()
         said = ""
@@ -189,6 +217,9 @@ def test_events_tell_of_jobs(odd):
         said += "".join(parts)
     assert said.endswith(f'"file": "/downloads/{job}.png"}}\r\n\r\n')
     assert not owns(odd, "bob", job)
+    file = f"{odd.url}/downloads/{job}.png"
+    assert httpx.get(file, headers=token("ada")).text == "a picture"
+    hidden(httpx.get(file, headers=token("bob")))
 
 
 def test_events_that_are_packed_pass_unheard(odd):
@@ -209,4 +240,7 @@ def test_messages_tell_of_jobs(odd, service):
         for said in ("done", "x" * 100_000):
             tab.send(said)
             assert json.loads(tab.recv())["status"] == said
+        tab.send(said := json.dumps({"job_id": f"{job}-claimed"}))
+        assert json.loads(tab.recv())["status"] == said
+        assert not owns(odd, "ada", f"{job}-claimed"), "a client cannot tell of jobs"
     assert service.app.extensions is None

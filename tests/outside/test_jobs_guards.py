@@ -3,9 +3,12 @@
 import gzip
 import json
 import uuid
+from urllib.parse import quote
 
 import httpx
 import pytest
+from harness import accounts
+from harness.accounts import SESSIONS, Person
 from harness.jobs import hidden, owns, tells, token
 from harness.tokens import bearer
 from websockets.exceptions import InvalidStatus
@@ -31,6 +34,66 @@ def test_issuer_subject_and_session_tell_owners_apart(odd):
     answer = httpx.get(f"{odd.url}/in-session", params={"job_id": nowhere}, headers=token("ada", session_id=...))
     hidden(answer)
     assert owns(odd, "ada", nowhere)
+
+
+HOUSE = """
+[[upstream]]
+name = "studio"
+endpoints = ["http://${STUDIO}"]
+
+[[route]]
+name = "generate"
+path = "/api/generate-mod"
+upstream = "studio"
+
+[[route.capture]]
+id = "/job_id"
+status = "/status"
+
+[[route]]
+name = "status"
+path = "/api/status/{job_id}"
+upstream = "studio"
+
+[[route.guard]]
+path = ["job_id"]
+
+[[route]]
+name = "select"
+path = "/api/jobs/{job_id}/select-image"
+upstream = "studio"
+
+[[route.guard]]
+path = ["job_id"]
+scope = "session"
+"""
+
+
+def test_jobs_belong_to_the_session_of_any_credential_of_the_gateway_s_own(start, service):
+    """Opaque tokens and JWTs, of all log-in APIs."""
+    gateway = start(accounts.config() + HOUSE, STUDIO=service.address)
+    ada, bob = Person(gateway).register(), Person(gateway).register()
+    credentials = {"session": ada.session(), "app": ada.app(), "token": ada.token(), "supabase": ada.supabase()}
+    jobs = {
+        api: ada.done("POST", "/api/generate-mod", credential, json={})["job_id"] for api, credential in credentials.items()
+    }
+    other = bob.session()
+    for api, credential in credentials.items():
+        (job,) = ada.done("GET", f"{SESSIONS}/current/jobs", credential)["jobs"]
+        assert (job["job_id"], job["status"]) == (jobs[api], "queued")
+        for made, job in jobs.items():
+            assert ada.done("GET", f"/api/status/{job}", credential)["job_id"] == job
+            here = ada.call("POST", f"/api/jobs/{job}/select-image", credential)
+            assert here.status_code == 200 if made == api else hidden(here) is None, (api, made)
+    listed = ada.done("GET", SESSIONS, credentials["session"])["sessions"]
+    assert sorted(session["job_count"] for session in listed) == [1] * 4
+    for session in listed:
+        (job,) = ada.done("GET", f"{SESSIONS}/{session['id']}", credentials["session"])["jobs"]
+        hidden(bob.call("GET", f"/api/status/{job['job_id']}", other))
+        if job["job_id"] != jobs["session"]:
+            ada.done("DELETE", f"{SESSIONS}/{session['id']}", credentials["session"])
+            hidden(ada.call("GET", f"/api/status/{job['job_id']}", credentials["session"]))
+    assert ada.done("GET", f"/api/status/{jobs['session']}", credentials["session"])["job_id"] == jobs["session"]
 
 
 def test_guests_own_nothing_and_a_role_may_see_all(odd, service):
@@ -67,6 +130,23 @@ def test_a_query_that_can_be_read_in_two_ways_is_refused(odd, recorder):
         assert answer.status_code == status, query
         if status == 400:
             assert answer.json()["error"] == "job_ambiguous"
+
+
+def test_files_whose_names_differ_by_encoding_alone_are_two(odd, service):
+    """Each is read once: what one name is when it is read again is another's."""
+    mark = uuid.uuid4().hex
+    names = [f"a b-{mark}", f"a%20b-{mark}", f"a%2520b-{mark}", f"\u00e9-{mark}", f"e\u0301-{mark}", f"A b-{mark}", f"a+b-{mark}"]
+    owners = {f"owner-{at}": name for at, name in enumerate(names)}
+    for owner, name in owners.items():
+        service.app.files[name] = f"{owner}'s bytes"
+        tells(odd, owner, {"job_id": uuid.uuid4().hex, "file": f"/downloads/{quote(name)}"})
+    for owner in owners:
+        for maker, name in owners.items():
+            answer = httpx.get(f"{odd.url}/downloads/{quote(name)}", headers=token(owner))
+            if owner == maker:
+                assert answer.text == f"{owner}'s bytes", name
+            else:
+                hidden(answer)
 
 
 def test_a_body_names_a_job_and_goes_on_byte_for_byte(odd, service):

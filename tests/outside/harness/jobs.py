@@ -42,6 +42,15 @@ path = ["job_id"]
 except_roles = ["admin"]
 
 [[route]]
+name = "files"
+path = "/downloads/{filename}"
+upstream = "studio"
+
+[[route.guard]]
+path = ["filename"]
+kind = "file"
+
+[[route]]
 name = "by-query"
 path = "/view"
 upstream = "recorder"
