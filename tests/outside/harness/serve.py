@@ -13,6 +13,8 @@ class Served:
 
     def __init__(self, app, **settings):
         self.app = app
+        # A request that meets the end of an idle connection is 502, and a slow machine leaves them idle for long.
+        settings = {"timeout_keep_alive": 600} | settings
         self.socket = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.address = "127.0.0.1:%d" % self.socket.getsockname()[1]
         self.server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, **settings))
