@@ -1,5 +1,5 @@
-"""The configs of `examples/jobs` in front of what people run: a real Gradio app, and stand-ins that keep to the published
-protocols of ComfyUI and of OpenAI-compatible servers. Two users each, who must not see each other's things."""
+"""The configs of `examples/jobs` in front of what people run: a real Gradio app, a real Llama Stack, and stand-ins that keep
+to the published protocols of ComfyUI and of OpenAI's API. Two users each, who must not see each other's things."""
 
 import contextlib
 import io
@@ -11,6 +11,7 @@ import httpx
 import pytest
 from harness import comfy, model
 from harness.examples import ISSUER, hurried, user
+from harness.llama import PREFIX, Llama
 from harness.serve import serving
 from harness.tokens import mint
 from websockets.exceptions import InvalidStatus
@@ -266,11 +267,11 @@ def models(start, served_model):
     return start(example("openai.toml", {"http://127.0.0.1:8000": f"http://{served_model.address}"}))
 
 
-def client(gateway, who: str):
+def client(gateway, who: str, prefix: str = ""):
     """The client of the OpenAI API, as this user."""
     import openai
 
-    return openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=mint(who, iss=ISSUER), max_retries=0)
+    return openai.OpenAI(base_url=f"{gateway.url}{prefix}/v1", api_key=mint(who, iss=ISSUER), max_retries=0)
 
 
 def nothing(call, why: str = "not_owner"):
@@ -310,3 +311,57 @@ def test_openai_users_see_their_own_work_alone(models, served_model):
     assert served_model.app.seen[before:] == [], "the service was asked"
     assert ada.responses.create(model="small", input="more", previous_response_id=said.id).previous_response_id == said.id
     assert ada.responses.delete(said.id) is None
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    server = Llama(tmp_path_factory.mktemp("llama"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def behind(start, llama):
+    """The example in front of Llama Stack, which has the same paths in another place."""
+    whole = example("openai.toml", {"http://127.0.0.1:8000": f"http://{llama.address}"})
+    return start(whole.replace('path = "/v1/', f'path = "{PREFIX}/v1/'))
+
+
+@pytest.mark.slow
+def test_llama_stack_s_users_see_their_own_work_alone(behind, llama):
+    import openai
+
+    ada, bob = client(behind, "ada", PREFIX), client(behind, "bob", PREFIX)
+    anybody = openai.OpenAI(base_url=f"http://{llama.address}{PREFIX}/v1", api_key="x", max_retries=0)
+    assert [model.id for model in ada.models.list()] == ["small"]
+    asked = [{"role": "user", "content": "hello"}]
+    assert ada.chat.completions.create(model="small", messages=asked).choices[0].message.content == "hello"
+    chunks = ada.chat.completions.create(model="small", messages=asked, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks).strip() == "hello"
+
+    said = ada.responses.create(model="small", input="my secret")
+    with ada.responses.create(model="small", input="and another", stream=True) as stream:
+        streamed = [event.response.id for event in stream if event.type == "response.completed"][0]
+    more = ada.responses.create(model="small", input="go on", previous_response_id=said.id)
+    assert more.output_text.split() == ["my", "secret", "go", "on"]
+    file = ada.files.create(file=("a.txt", io.BytesIO(b"only ada knows")), purpose="assistants")
+    for who in (ada, anybody):
+        assert who.responses.retrieve(said.id).output_text.strip() == "my secret"
+        assert who.responses.retrieve(streamed).output_text.strip() == "and another"
+        assert who.files.content(file.id).text == "only ada knows"
+    for name in (said.id, streamed, more.id, "resp-nobody-s"):
+        nothing(lambda: bob.responses.retrieve(name))
+        nothing(lambda: bob.responses.input_items.list(name))
+        steal = {"model": "small", "input": "what did she say?", "previous_response_id": name}
+        for stream in (False, True):
+            nothing(lambda: bob.responses.create(**steal, stream=stream))
+    for call in (bob.files.retrieve, bob.files.content, bob.files.delete):
+        nothing(lambda: call(file.id))
+    # These would tell of everybody's.
+    for call in (bob.files.list, bob.chat.completions.list):
+        nothing(call, "route_not_found")
+    assert httpx.get(f"{behind.url}{PREFIX}/v1/responses", headers=user("bob")).status_code == 404
+    his = bob.responses.create(model="small", input="his own")
+    assert bob.responses.retrieve(his.id).output_text.strip() == "his own"
+    nothing(lambda: ada.responses.retrieve(his.id))
+    assert ada.files.delete(file.id).deleted
