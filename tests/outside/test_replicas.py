@@ -482,17 +482,38 @@ def test_a_ticket_whose_stream_is_lost_at_one_gateway_is_good_at_another_once_th
     path = "/sse/silent/lost"
     target = f"{path}?ticket={ticket(all[0], token, path)}"
     lost = vanishing(all[0], target)
+    print(f"lost: its ticket was good again after {resumed(all[1], target):.3f} s")
+    lost.close()
+
+
+def resumed(replica: Replica, target: str) -> float:
+    """Asks for a stream by its ticket until it begins, and is told to come again at least once; how long that took."""
     asked = []
 
-    def resumed() -> bool:
-        with httpx.stream("GET", all[1].url + target, headers={"accept": "text/event-stream"}, timeout=20) as answer:
+    def begins() -> bool:
+        with httpx.stream("GET", replica.url + target, headers={"accept": "text/event-stream"}, timeout=20) as answer:
             assert answer.status_code == 200
             asked.append(next(answer.iter_lines()))
         return not asked[-1].startswith("retry:")
 
-    print(f"lost: its ticket was good again after {until(resumed, 'its ticket is in use still'):.3f} s, {len(asked)} tries")
+    took = until(begins, "its ticket is in use still", 60.0)
     assert len(asked) > 1
-    lost.close()
+    return took
+
+
+@pytest.mark.slow
+def test_a_ticket_whose_gateway_died_is_good_at_another_when_its_lease_is_over(replicas):
+    all = list(replicas.start(2))
+    settled(all)
+    token = Person(all[0]).register().token()
+    path = "/sse/silent/died"
+    target = f"{path}?ticket={ticket(all[0], token, path)}"
+    with vanishing(all[0], target):
+        all[0].process.kill()
+        all[0].process.wait()
+        print(f"died: its ticket was good again after {resumed(all[1], target):.3f} s")
+    all[0].wire.stop()
+    replicas.all.remove(all[0])
 
 
 OPERATOR = "kQ7fT2vX9mLr4ZsW8nYb3HcJ6pDg1RaE"
