@@ -33,6 +33,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
 async fn serve(source: Source) -> anyhow::Result<ExitCode> {
     let settings = source.read()?;
     let _flush = log::start(settings.log.format, settings.log.level)?;
+    reload::tell_warnings(&settings);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -260,7 +260,7 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
 
 fn secret(table: &mut Table<'_>, must_be_given: bool) -> AccountsSecret {
     let report = table.report;
-    let given = table.secret("secret", |text| secrets::shared(text, Encoding::Text));
+    let given = table.own_secret("secret", |text| secrets::shared(text, Encoding::Text));
     let file = table.text("secret_file", |name| {
         units::filled(name)?;
         Ok(report.beside(name))
@@ -287,7 +287,7 @@ fn secret(table: &mut Table<'_>, must_be_given: bool) -> AccountsSecret {
 
 fn first_admin(mut table: Table<'_>) -> Option<FirstAdmin> {
     let username = table.text("username", units::filled);
-    let password = table.secret("password", |text| match text.chars().count() {
+    let password = table.own_secret("password", |text| match text.chars().count() {
         0..8 => Err(Wrong::new(
             "has fewer than 8 characters",
             "choose a longer one: password = \"${PORTCULLIS_ADMIN_PASSWORD}\"",
@@ -375,7 +375,7 @@ fn mail(mut table: Table<'_>) -> Mail {
         Ok(report.beside(name))
     });
     let url = table.secret("url", super::issuer::url);
-    let secret = table.secret("secret", |text| Ok(Secret::new(text.to_owned())));
+    let secret = table.own_secret("secret", |text| Ok(Secret::new(text.to_owned())));
     let hook = match table.choice("hook", &hooks) {
         Some("log") => {
             let what = "codes that open accounts stand in the log";

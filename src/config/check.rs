@@ -205,7 +205,7 @@ fn admin(mut table: Table<'_>) -> Admin {
             .text("listen", units::address)
             .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9901))),
         enabled: table.flag("enabled").unwrap_or(true),
-        token: table.secret("token", admin_token),
+        token: table.own_secret("token", admin_token),
     };
     if admin.enabled && !admin.listen.ip().is_loopback() {
         table.warning(

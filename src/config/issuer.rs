@@ -199,7 +199,7 @@ fn key_source(table: &mut Table<'_>) -> Option<KeySource> {
     let encoding = table
         .choice("secret_encoding", &secrets::ENCODINGS)
         .unwrap_or(Encoding::Text);
-    let secret = table.secret("secret", |text| secrets::shared(text, encoding));
+    let secret = table.own_secret("secret", |text| secrets::shared(text, encoding));
     let secret_file = table.secret("secret_file", |name| {
         let text = secrets::secret_file(report, name)?;
         secrets::shared(&text, encoding)

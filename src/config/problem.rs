@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +101,12 @@ impl Report {
         self.file
             .parent()
             .map_or_else(|| PathBuf::from(name), |folder| folder.join(name))
+    }
+
+    /// The mode of the file, where others than its owner may open it.
+    pub(super) fn open_to_others(&self) -> Option<u32> {
+        let mode = std::fs::metadata(&self.file).ok()?.permissions().mode() & 0o777;
+        (mode & 0o077 != 0).then_some(mode)
     }
 
     /// A key was asked for.

@@ -171,6 +171,32 @@ impl<'c> Table<'c> {
         }
     }
 
+    /// The same, where the string itself is the secret.
+    pub(super) fn own_secret<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(&str) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        self.warn_if_written_out(key, |_| true);
+        self.secret(key, read)
+    }
+
+    /// A secret should not stand in a file that others can read.
+    pub(super) fn warn_if_written_out(&self, key: &str, is_secret: impl FnOnce(&str) -> bool) {
+        let Some(Value::Text(text)) = self.tree.get(key).map(|node| &node.value) else {
+            return;
+        };
+        if text.written == text.value
+            && is_secret(&text.value)
+            && let Some(mode) = self.report.open_to_others()
+        {
+            let what =
+                format!("`{key}` is written out in a file that others can open (mode {mode:04o})");
+            let mend = "chmod 600 it, or write ${NAME} and set that in the environment";
+            self.warning(key, &what, mend);
+        }
+    }
+
     /// A list of strings.
     pub(super) fn texts<T>(
         &mut self,

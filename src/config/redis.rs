@@ -8,7 +8,7 @@ use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use super::check::seconds;
 use super::raw::Table;
 use super::secrets;
-use super::units::Wrong;
+use super::units::{self, Wrong};
 use crate::secret::Secret;
 
 /// `[redis]`.
@@ -51,6 +51,7 @@ pub(super) fn redis(mut table: Table<'_>) -> Option<Redis> {
     let report = table.report;
     // Not shown: URLs hold passwords.
     let url = table.secret("url", url);
+    table.warn_if_written_out("url", units::holds_password);
     if table.is_given() {
         table.require("url", "\"redis://localhost:6379\"");
     }

@@ -11,7 +11,7 @@ use super::check::seconds;
 use super::problem::Report;
 use super::raw::Table;
 use super::secrets;
-use super::units::Wrong;
+use super::units::{self, Wrong};
 use crate::secret::Secret;
 
 /// `[store]`.
@@ -58,6 +58,7 @@ pub(super) fn store(mut table: Table<'_>) -> Option<Store> {
     let report = table.report;
     // Not shown: a URL of PostgreSQL holds a password.
     let place = table.secret("url", |url| place(report, url));
+    table.warn_if_written_out("url", units::holds_password);
     if table.is_given() {
         table.require("url", "\"sqlite:portcullis.db\"");
     }

@@ -262,6 +262,17 @@ pub(super) fn name(text: &str) -> Result<Box<str>, Wrong> {
     ))
 }
 
+/// Whether a URL names a password: `scheme://user:password@host`.
+pub fn holds_password(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let user = authority.rsplit_once('@').map(|(user, _)| user);
+    user.is_some_and(|user| {
+        user.split_once(':')
+            .is_some_and(|(_, password)| !password.is_empty())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

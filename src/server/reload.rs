@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
+use crate::config::Config;
 use crate::gate::Gate;
 use crate::server::{StartError, Station, accounts, tls};
 use crate::streams::Judge;
@@ -42,6 +43,7 @@ fn take_over(station: &Station, before: &Prints) -> Result<Prints, StartError> {
     for change in running.needs_restart(&config) {
         tracing::warn!(key = change, "this change waits for a restart");
     }
+    tell_warnings(&config);
     let gate = Arc::new(Gate::build(config, &station.resources)?);
     crate::rehearsal::run_tests(&gate)?;
     station.tls.store(tls);
@@ -51,6 +53,13 @@ fn take_over(station: &Station, before: &Prints) -> Result<Prints, StartError> {
     accounts::configure(station);
     station.reloaded.notify_one();
     Ok(read)
+}
+
+/// Logs what is probably not meant.
+pub fn tell_warnings(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!(line = warning.line, mend = warning.mend, "{}", warning.what);
+    }
 }
 
 /// Reloads and logs what came of it.

@@ -139,3 +139,13 @@ def test_the_schema_takes_every_config_here_and_no_mistake(folder):
         good | {"route": [{name: value for name, value in route.items() if name != "path"}]},
     ]:
         assert not validator.is_valid(bad), bad
+
+
+def test_a_secret_that_others_can_read_is_told(start):
+    listeners = '[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n'
+    gateway = start(listeners + CONFIG)
+    assert gateway.file.stat().st_mode & 0o077
+    told = gateway.log.wait("`secret` is written out in a file that others can open")
+    assert json.loads(told)["level"] == "WARN"
+    found = run(gateway.file.parent, "check")
+    assert found.returncode == 0 and "chmod 600" in found.stdout
