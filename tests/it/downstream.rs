@@ -126,13 +126,13 @@ async fn a_unix_socket_is_listened_on() {
     assert_eq!(client.get("/a").await.text(), "/a");
 }
 
-/// A gateway with TLS and its authority; the certificate's files are `chain.pem` and `key.pem`.
-async fn with_tls(upstream: &Upstream, watch: bool) -> (Gateway, Authority) {
+/// A gateway with TLS and these lines, and its authority; the certificate's files are `chain.pem` and `key.pem`.
+async fn with_tls(upstream: &Upstream, lines: &str) -> (Gateway, Authority) {
     let (folder, authority) = (Folder::new(), Authority::new());
     let certificate = authority.issue("localhost");
     folder.write("chain.pem", &certificate.chain);
     folder.write("key.pem", &certificate.key);
-    let setup = Setup::simple(&upstream.url).server(&format!("watch = {watch}\n{TLS}"));
+    let setup = Setup::simple(&upstream.url).server(&format!("{lines}\n{TLS}"));
     (Gateway::start_in(folder, &setup).await, authority)
 }
 
@@ -141,7 +141,7 @@ const TLS: &str = "[server.tls]\ncertificate = \"chain.pem\"\nkey = \"key.pem\"\
 #[tokio::test]
 async fn tls_serves_what_the_client_prefers() {
     let upstream = echo().await;
-    let (gateway, authority) = with_tls(&upstream, false).await;
+    let (gateway, authority) = with_tls(&upstream, "watch = false").await;
     let plain = tls::connect(gateway.address, &authority, b"http/1.1").await;
     assert_eq!(Peer::over(plain.unwrap()).get("/a").await.text(), "/a");
     let modern = tls::connect(gateway.address, &authority, b"h2").await;
@@ -150,9 +150,36 @@ async fn tls_serves_what_the_client_prefers() {
 }
 
 #[tokio::test]
+async fn a_client_that_never_ends_its_handshake_is_cut_off() {
+    let upstream = echo().await;
+    let (gateway, authority) = with_tls(
+        &upstream,
+        "watch = false\nheader_timeout = \"1s\"\nidle_timeout = \"1s\"",
+    )
+    .await;
+    // Nothing at all, a part of a record's head, and a record whose hello does not come.
+    for words in [
+        &b""[..],
+        b"\x16\x03\x01",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+    ] {
+        let mut client = Peer::connect(gateway.address).await;
+        client.send(words).await;
+        client.closed().await;
+    }
+    // Nor is anybody waited for who says nothing behind it.
+    for protocol in [&b"http/1.1"[..], b"h2"] {
+        let client = tls::connect(gateway.address, &authority, protocol).await;
+        Peer::over(client.unwrap()).closed().await;
+    }
+    let plain = tls::connect(gateway.address, &authority, b"http/1.1").await;
+    assert_eq!(Peer::over(plain.unwrap()).get("/a").await.text(), "/a");
+}
+
+#[tokio::test]
 async fn a_reload_brings_a_new_certificate() {
     let upstream = echo().await;
-    let (gateway, before) = with_tls(&upstream, false).await;
+    let (gateway, before) = with_tls(&upstream, "watch = false").await;
     let mut kept = tls::connect(gateway.address, &before, b"http/1.1")
         .await
         .map(Peer::over)
@@ -173,7 +200,7 @@ async fn a_reload_brings_a_new_certificate() {
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_its_key_keeps_the_old_one() {
     let upstream = echo().await;
-    let (gateway, authority) = with_tls(&upstream, false).await;
+    let (gateway, authority) = with_tls(&upstream, "watch = false").await;
     let other = authority.issue("localhost");
     gateway.folder.write("chain.pem", &other.chain);
     let setup = Setup::simple(&upstream.url).server(TLS);
@@ -185,7 +212,7 @@ async fn a_certificate_that_does_not_fit_its_key_keeps_the_old_one() {
 #[tokio::test]
 async fn a_watched_certificate_is_read_again_when_it_changes() {
     let upstream = echo().await;
-    let (gateway, _before) = with_tls(&upstream, true).await;
+    let (gateway, _before) = with_tls(&upstream, "watch = true").await;
     let after = Authority::new();
     let certificate = after.issue("localhost");
     gateway.folder.write("key.pem", &certificate.key);
