@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{Endpoint, EndpointAddress, Protocol, UpstreamTls};
 use crate::wire::Wire;
+use crate::wire::descriptors::{self, Party};
 
 /// Why no connection came to be.
 #[derive(Debug, thiserror::Error)]
@@ -95,10 +97,15 @@ impl Connector {
 
     async fn open(&self, protocol: Protocol) -> io::Result<Wire> {
         let socket = match &self.place {
-            Place::Unix(path) => return Ok(Wire::Unix(UnixStream::connect(path).await?)),
+            Place::Unix(path) => {
+                let socket = UnixStream::connect(path).await?;
+                check_spares(&socket)?;
+                return Ok(Wire::Unix(socket));
+            }
             Place::Address(address) => TcpStream::connect(address).await?,
             Place::Name(host, port) => TcpStream::connect((&**host, *port)).await?,
         };
+        check_spares(&socket)?;
         socket.set_nodelay(true)?;
         match &self.tls {
             None => Ok(Wire::Tcp(socket)),
@@ -109,6 +116,14 @@ impl Connector {
                 Ok(Wire::Tls(Box::new(stream.into())))
             }
         }
+    }
+}
+
+/// The last descriptors are not for upstreams.
+fn check_spares(socket: &impl AsRawFd) -> io::Result<()> {
+    match descriptors::spares(socket, Party::Upstream) {
+        true => Ok(()),
+        false => Err(io::Error::other("too many files are open")),
     }
 }
 

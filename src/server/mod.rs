@@ -33,8 +33,10 @@ use crate::gate::Gate;
 use crate::identity::jwks::JwksSources;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Registration;
+use crate::observe::sparing::Sparing;
 use crate::resources::Resources;
 use crate::tickets::Tickets;
+use crate::wire::descriptors;
 
 pub use worker::Worker;
 
@@ -62,6 +64,8 @@ pub struct Station {
     /// What the admin listener answers from.
     pub admin: Admin,
     seen: reload::Seen,
+    /// Lines that say that a connection was turned away.
+    turned_away: Sparing,
     source: Source,
 }
 
@@ -142,6 +146,14 @@ impl Running {
     pub async fn start(source: Source, sink: Sink) -> Result<Self, StartError> {
         let config = source.read()?;
         let seen = reload::Seen::now(&config.files);
+        let (most, wanted) = (descriptors::most(), config.server.max_connections);
+        if most < wanted as u64 {
+            tracing::info!(
+                most,
+                max_connections = wanted,
+                "fewer files may be open than connections are allowed"
+            );
+        }
         let tls = config.server.tls.as_ref().map(tls::load).transpose()?;
         let bound = bind_all(&config)?;
         let workers = config.server.workers;
@@ -175,6 +187,7 @@ impl Running {
                 metrics: resources.metrics.clone(),
             },
             seen,
+            turned_away: Sparing::default(),
             resources,
             source,
         });

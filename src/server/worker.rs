@@ -15,6 +15,7 @@ use crate::observe::metrics::{Cells, Total};
 use crate::resources::Desk;
 use crate::server::clerks::Clerks;
 use crate::server::{Station, connection};
+use crate::wire::descriptors::{self, Party};
 use crate::wire::vitals::{Patience, Ward};
 
 /// What one worker owns.
@@ -192,6 +193,16 @@ enum Accepted {
     Unix(UnixStream),
 }
 
+impl Accepted {
+    /// Whether enough are left for what must go on.
+    fn leaves_descriptors(&self) -> bool {
+        match self {
+            Self::Tcp(socket) => descriptors::spares(socket, Party::Client),
+            Self::Unix(socket) => descriptors::spares(socket, Party::Client),
+        }
+    }
+}
+
 impl Listener {
     async fn accept(&self) -> io::Result<Accepted> {
         match self {
@@ -212,11 +223,18 @@ async fn accept(worker: Rc<Worker>, listener: Listener, guests: Rc<Guests>) {
         let socket = match accepted {
             Ok(socket) => socket,
             Err(error) => {
-                pause_after(&error).await;
+                pause_after(&worker, &error).await;
                 continue;
             }
         };
-        let Some(seat) = Seat::take(&worker, &guests) else {
+        let seat = Seat::take(&worker, &guests);
+        let Some(seat) = seat.filter(|_| socket.leaves_descriptors()) else {
+            if let Some(held_back) = worker.station.turned_away.turn() {
+                tracing::warn!(
+                    held_back,
+                    "a connection was turned away: there are too many"
+                );
+            }
             continue;
         };
         let worker = Rc::clone(&worker);
@@ -231,9 +249,11 @@ async fn accept(worker: Rc<Worker>, listener: Listener, guests: Rc<Guests>) {
 }
 
 /// A client that left before it was accepted is nothing; running out of descriptors must not spin.
-async fn pause_after(error: &io::Error) {
+async fn pause_after(worker: &Worker, error: &io::Error) {
     if error.kind() != io::ErrorKind::ConnectionAborted {
-        tracing::warn!(%error, "a connection could not be accepted");
+        if let Some(held_back) = worker.station.turned_away.turn() {
+            tracing::warn!(%error, held_back, "a connection could not be accepted");
+        }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

@@ -48,12 +48,13 @@ def misbehaving():
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory, fastapi, recording, misbehaving):
-    """Starts gateways from a config's text; `${APP}`, `${RECORDER}` and `${MISBEHAVING}` stand for the upstreams."""
+    """Starts gateways from a config's text; `${APP}`, `${RECORDER}` and `${MISBEHAVING}` stand for the upstreams, and `prefix`
+    is what stands before the command."""
     running = []
 
-    def begin(text: str, folder: Path | None = None, **environment: str) -> Gateway:
+    def begin(text: str, folder: Path | None = None, prefix: tuple[str, ...] = (), **environment: str) -> Gateway:
         addresses = {"APP": fastapi.address, "RECORDER": recording.address, "MISBEHAVING": misbehaving.address}
-        gateway = Gateway(text, folder or tmp_path_factory.mktemp("gateway"), addresses | environment)
+        gateway = Gateway(text, folder or tmp_path_factory.mktemp("gateway"), addresses | environment, prefix)
         running.append(gateway)
         return gateway
 

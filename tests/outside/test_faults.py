@@ -2,9 +2,12 @@
 
 import contextlib
 import json
+import re
 import socket
 import time
+from pathlib import Path
 
+import httpx
 import pytest
 from harness.frames import handshake
 from harness.gateway import config
@@ -218,6 +221,29 @@ def test_a_client_that_leaves_in_its_handshake_cancels_it(gateway, misbehaving, 
         assert misbehaving.asked.get(timeout=15) == name
         wire.reset() if how == "reset" else wire.close()
     assert misbehaving.left.get(timeout=15) == name
+
+
+def test_clients_that_take_every_connection_leave_some_for_what_must_go_on(start, closed):
+    gateway = start(config(ROUTES), prefix=("prlimit", "--nofile=160:256"), DOWN=closed)
+    limits = Path(f"/proc/{gateway.process.pid}/limits").read_text(encoding="ascii")
+    assert re.search(r"Max open files +256 +256 ", limits), limits
+    with Wire(gateway.address) as early, contextlib.ExitStack() as mute:
+        early.send(get("/m/fine"))
+        assert early.reply().status == 200
+        for _ in range(300):
+            mute.enter_context(socket.create_connection(gateway.address))
+        gateway.log.wait("turned away")
+        assert httpx.get(gateway.admin + "/healthz").status_code == 200
+        # This one goes to an upstream that there is no connection to yet.
+        early.send(get("/long/fine"))
+        assert early.reply().status == 200
+    while True:
+        with contextlib.suppress(OSError, Cut), Wire(gateway.address) as late:
+            late.send(get("/m/fine"))
+            assert late.reply().status == 200
+            break
+    turned = [line for line in gateway.audit() if "turned away" in json.dumps(line)]
+    assert turned[0]["held_back"] == 0 and len(turned) < 20
 
 
 def test_a_slow_client_head_is_ended_and_bothers_nobody(start, closed):

@@ -55,7 +55,7 @@ class Lines:
 class Gateway:
     """A running gateway. `url` is its public address, `admin` that of its probes and metrics."""
 
-    def __init__(self, config: str, folder: Path, environment: dict[str, str]):
+    def __init__(self, config: str, folder: Path, environment: dict[str, str], prefix: tuple[str, ...] = ()):
         self.file = folder / "portcullis.toml"
         self.file.write_text(config, encoding="utf-8")
         self.environment = {
@@ -65,7 +65,7 @@ class Gateway:
             **environment,
         }
         self.process = subprocess.Popen(
-            [str(BINARY), "run", "--config", str(self.file)],
+            [*prefix, str(BINARY), "run", "--config", str(self.file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
