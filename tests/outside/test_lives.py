@@ -60,6 +60,14 @@ def test_an_event_source_resumes_with_its_ticket(gateway):
     assert seen == {"opened": 3, "users": ["resumed"] * 3}
 
 
+def test_where_nothing_is_resumed_a_ticket_is_good_once_for_an_event_source_too(start):
+    gateway = start(config(ROUTES + "\n[tickets]\nresume = false\n"))
+    used = ticket(gateway, mint("once"), "/sse")
+    seen = node(gateway, "back", f"/sse?count=1&ticket={used}")
+    assert seen == {"opened": 1, "user": "once"}
+    assert node(gateway, "back", f"/sse?count=1&ticket={used}") == {"opened": 0, "code": 401}
+
+
 @pytest.fixture
 def impatient(start):
     """A gateway that gives up clients after two seconds."""
