@@ -86,9 +86,17 @@ def test_one_registers_once_and_signs_in_again(page, demo):
     shows(page, "#who", "guest")
 
 
-def test_what_it_prints_to_try_works_as_it_stands(demo):
-    demo.out.wait("Ctrl-C ends it")
-    lines = [line.strip() for line in "\n".join(demo.out.kept).replace("\\\n", "").split("\n")]
+@pytest.fixture
+def untouched():
+    """A demo that nobody has registered at."""
+    running = Demo()
+    yield running
+    running.stop()
+
+
+def test_what_it_prints_to_try_works_as_it_stands(untouched):
+    untouched.out.wait("Ctrl-C ends it")
+    lines = [line.strip() for line in "\n".join(untouched.out.kept).replace("\\\n", "").split("\n")]
     variables = [line for line in lines if line.startswith(("TOKEN=", "EXPIRED="))]
     assert len(variables) == 2
     told = []
