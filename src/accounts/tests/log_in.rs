@@ -248,6 +248,21 @@ async fn a_hash_from_elsewhere_is_renewed_at_the_first_good_log_in() {
 }
 
 #[tokio::test]
+async fn no_password_is_none_also_where_its_hash_is_kept() {
+    let bench = Bench::new().await;
+    // Of nothing at all: a vector of crypt_blowfish.
+    let hash = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.7uG0VCzI2bS7j6ymqJi9CdcdxiRTWNy";
+    let new = AdminUser {
+        username: Some("open".to_owned()),
+        password: Some(NewPassword::Hash(secret(hash))),
+        ..AdminUser::default()
+    };
+    bench.accounts.admin_create(new).await.unwrap();
+    let refused = bench.try_log_in(Api::Token, "open", "").await;
+    assert_eq!(refused.err(), Some(AccountError::InvalidCredentials));
+}
+
+#[tokio::test]
 async fn anonymous_users_get_in_without_credentials_and_keep_their_id_when_they_get_a_name() {
     use crate::accounts::testing::who;
     use crate::accounts::users::UserUpdate;
