@@ -112,11 +112,13 @@ async fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
     if (filter.is_empty() && !wish.all) || (wish.revoke && nobody) {
         return Err(Refusal::BodyInvalid);
     }
+    let there = live.streams.list(&filter, 0).1;
     // First the tokens: what ends must not come back by them.
     let banned = meant(&filter).filter(|_| wish.revoke);
     let now = live.streams.now();
     let banned = banned.filter(|banned| live.bans.add(banned, now));
-    let ended = live.streams.kill(&filter);
+    // A refused token ends its streams by itself: some may have left by now.
+    let ended = live.streams.kill(&filter).max(there);
     let revoked = banned.is_some();
     if let (Some(banned), Some(kept)) = (banned, live.kept) {
         // Before the answer: a gateway that is killed right after it has told the others all the same.
