@@ -208,6 +208,7 @@ def wrk(port, *, tokens="", conns=64, secs=4, cpus=None, rate=0):
         # Whole milliseconds at random, so that the connections do not march in step.
         most = 2 * conns / rate * 1000
         paced = WORK / "run" / "paced.lua"
+        paced.parent.mkdir(parents=True, exist_ok=True)
         paced.write_text(script.read_text() + f"\nfunction delay() return math.floor(math.random() * {most:.3f} + 0.5) end\n")
         script = paced
     words = [program("wrk"), "-t1", f"-c{conns}", f"-d{secs}s", "--timeout", "10s"]
