@@ -169,6 +169,22 @@ impl Meter {
         Ok(place)
     }
 
+    /// A place that all gateways together have given: counted here too, whatever this one would say by itself.
+    pub fn enter_given(self: &Arc<Self>) -> Place {
+        self.enter(&mut self.held())
+    }
+
+    /// What all gateways together have counted: from there this one goes on, should it have to count alone. Never back:
+    /// answers come in any order.
+    pub fn learn(&self, spent: Spent, now: Moment) {
+        let whole = now.nanos.saturating_add(nanos(spent.ahead));
+        self.whole.fetch_max(whole, Ordering::Relaxed);
+        if spent.today > 0 {
+            let day = pack(now.day, spent.today);
+            self.day.fetch_max(day, Ordering::Relaxed);
+        }
+    }
+
     fn enter(self: &Arc<Self>, held: &mut Held) -> Place {
         let number = held.next;
         held.next += 1;

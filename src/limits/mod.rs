@@ -19,7 +19,7 @@ use http::{HeaderMap, StatusCode};
 use self::class::{Rules, Terms};
 use self::days::Days;
 use self::figures::Refused;
-use self::meter::{Exceeded, Limit, Meter, Moment, Place};
+use self::meter::{Exceeded, Limit, Meter, Moment, Place, Spent};
 use self::meters::{Meters, Subject};
 use self::shared::{Calendar, Key, Shared, Wish};
 use self::told::Told;
@@ -80,8 +80,8 @@ pub struct Admission<'l> {
 pub enum Lease {
     /// In this process.
     Here(Place),
-    /// Among all gateways.
-    Shared(shared::leases::Lease),
+    /// Among all gateways, and here: should this one have to count alone, it knows its own.
+    Shared(shared::leases::Lease, Place),
 }
 
 /// A request, as far as limits care.
@@ -154,6 +154,16 @@ impl Limits {
             day: day.number,
             day_left: day.left(now),
         }
+    }
+
+    /// Keeps what all gateways together have counted, by the day of Redis's clock, for when this one counts alone.
+    fn learn(&self, seat: &Seat, terms: &Terms, (mut spent, day_left): (Spent, Duration)) {
+        let now = self.moment(Instant::now(), terms);
+        // About midnight it may be another day than this gateway's.
+        if terms.figures.daily.is_none() || now.day_left.abs_diff(day_left) > HALF_A_DAY {
+            spent.today = 0;
+        }
+        seat.meter.learn(spent, now);
     }
 
     /// The caller's class and meter; `None`: no class takes it.
@@ -298,13 +308,19 @@ impl Admission<'_> {
         };
         match shared.decide(key, (&terms.figures, wish), calendar).await {
             Ok(Ok(given)) => {
+                self.limits
+                    .learn(seat, terms, (given.spent, given.day_left));
                 if self.limits.headers && wish.request {
                     let now = now(given.day_left);
                     self.told = Told::passed(terms, given.spent, now).map(Box::new);
                 }
-                Ok(Some(given.lease.map(Lease::Shared)))
+                let lease = given.lease;
+                Ok(Some(lease.map(|lease| {
+                    Lease::Shared(lease, seat.meter.enter_given())
+                })))
             }
             Ok(Err((exceeded, day_left))) => {
+                self.limits.learn(seat, terms, (exceeded.spent, day_left));
                 Err(self.refuse(seat, (terms, exceeded), now(day_left)))
             }
             Err(_) if terms.redis_away == RedisAway::Open => {
@@ -355,7 +371,10 @@ impl Lease {
     pub fn bind(&self, remote: Remote) {
         match self {
             Self::Here(place) => place.bind(remote),
-            Self::Shared(lease) => lease.bind(remote),
+            Self::Shared(lease, place) => {
+                place.bind(remote.clone());
+                lease.bind(remote);
+            }
         }
     }
 }
@@ -364,6 +383,8 @@ impl Lease {
 fn opens_stream(head: &Head) -> bool {
     head.is_websocket() || head.accepts_nothing_but_events()
 }
+
+const HALF_A_DAY: Duration = Duration::from_secs(12 * 3600);
 
 #[cfg(test)]
 mod tests;

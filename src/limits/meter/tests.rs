@@ -261,3 +261,41 @@ async fn a_stream_whose_place_was_taken_before_it_began_ends_at_once() {
     first.bind(one.remote());
     assert_eq!(one.ended().await, End::StreamsExceeded);
 }
+
+#[test]
+fn who_counts_alone_goes_on_from_what_all_have_counted() {
+    let meter = Meter::default();
+    let all = |ahead, today| Spent {
+        ahead: Duration::from_millis(ahead),
+        today,
+        streams: 0,
+    };
+    let both = LimitFigures {
+        daily: Some(40),
+        ..rate(10, 3)
+    };
+    meter.learn(all(200, 38), at(1000));
+    let spent = meter.take(&both, at(1000)).unwrap();
+    assert_eq!((spent.ahead.as_millis(), spent.today), (300, 39));
+    // An answer that was overtaken.
+    meter.learn(all(100, 37), at(1000));
+    assert_eq!(meter.take(&both, at(1000)).unwrap_err().limit, Limit::Rate);
+    assert_eq!(meter.take(&both, at(1100)).unwrap().today, 40);
+    assert_eq!(meter.take(&both, at(2000)).unwrap_err().limit, Limit::Daily);
+    // What was learned on a day is of that day.
+    let tomorrow = Moment {
+        day: 20_001,
+        ..at(3000)
+    };
+    assert_eq!(meter.take(&both, tomorrow).unwrap().today, 1);
+}
+
+#[test]
+fn a_place_that_all_have_given_is_one_of_those_here() {
+    let meter = Arc::new(Meter::default());
+    let given = [meter.enter_given(), meter.enter_given()];
+    let open = |most| meter.open_stream(most, StreamsExceeded::Refuse);
+    assert!(open(2).is_err());
+    drop(given);
+    assert!(open(2).is_ok());
+}
