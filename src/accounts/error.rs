@@ -1,9 +1,11 @@
 //! What the core says no with. Each face prints it in its own dialect.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::hashing::HashingError;
 use super::passwords::{Unfit, Weakness};
+use crate::observe::sparing::Sparing;
 use crate::store::{StoreError, Unique};
 
 /// Why something was not done. Nothing was changed then, unless it says so.
@@ -166,12 +168,17 @@ impl AccountError {
     }
 }
 
+/// Each call would say it.
+static UNAVAILABLE: LazyLock<Sparing> = LazyLock::new(Sparing::default);
+
 impl From<StoreError> for AccountError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Taken(what) => Self::UserExists(what),
             StoreError::Unavailable(error) => {
-                tracing::warn!(%error, "the store is unavailable");
+                if let Some(held_back) = UNAVAILABLE.turn() {
+                    tracing::warn!(%error, held_back, "the store is unavailable");
+                }
                 Self::Unavailable
             }
             StoreError::Broken(error) => Self::failed(&*error),

@@ -1,6 +1,6 @@
 //! Holds what a request names against who asks: another's, or what nobody knows, is 404 before the upstream is asked.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::keeper::{Keeper, Unanswered};
@@ -8,6 +8,7 @@ use super::named::{self, Named, Naming};
 use super::owner;
 use crate::config::{Guard, GuardPlace, Missing, Scope, Unknown};
 use crate::identity::Identity;
+use crate::observe::sparing::Sparing;
 use crate::policy::Permit;
 use crate::records::{Job, JobKind, Object, Owner};
 use crate::refusal::Refusal;
@@ -206,8 +207,13 @@ impl Asker<'_> {
     }
 }
 
+/// Each guarded request would say it.
+static UNANSWERED: LazyLock<Sparing> = LazyLock::new(Sparing::default);
+
 fn unanswered(error: Unanswered) -> Refusal {
-    tracing::error!(%error, "nobody can tell whose a job is");
+    if let Some(held_back) = UNANSWERED.turn() {
+        tracing::error!(%error, held_back, "nobody can tell whose a job is");
+    }
     Refusal::StoreUnavailable
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +15,7 @@ use super::owner;
 use crate::config::{Capture, CaptureFrom, OnFailure};
 use crate::identity::Identity;
 use crate::observe::event::Event;
+use crate::observe::sparing::Sparing;
 use crate::records::{Job, JobKind};
 use crate::store::{Claim, JobNews, Kept};
 
@@ -118,7 +119,9 @@ impl Watch {
             note.get_or_insert_with(|| finding.id.clone());
         }
         let Some(keeper) = &self.keeper else {
-            tracing::warn!(route = %self.route, "a job was not kept: there is no store");
+            if let Some(held_back) = NOT_KEPT.turn() {
+                tracing::warn!(route = %self.route, held_back, "a job was not kept: there is no store");
+            }
             return verdict(capture);
         };
         let now = keeper.now();
@@ -160,7 +163,9 @@ impl Watch {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(route = %self.route, %error, "a job was not kept");
+                if let Some(held_back) = NOT_KEPT.turn() {
+                    tracing::error!(route = %self.route, %error, held_back, "a job was not kept");
+                }
                 self.tell("job_not_kept", "store_unavailable", &id);
                 keeper.count(Outcome::NotKept);
                 verdict(capture)
@@ -171,7 +176,9 @@ impl Watch {
     /// Nothing was heard, and why.
     pub fn report(&self, outcome: Outcome) {
         let why = outcome.word();
-        tracing::warn!(route = %self.route, why, "an answer was not looked at for jobs");
+        if let Some(held_back) = NOT_HEARD.turn() {
+            tracing::warn!(route = %self.route, why, held_back, "an answer was not looked at for jobs");
+        }
         if let Some(keeper) = &self.keeper {
             keeper.count(outcome);
         }
@@ -219,6 +226,10 @@ impl Heard {
         &self.finding.id
     }
 }
+
+/// Each answer would say it; the figures count all of them.
+static NOT_KEPT: LazyLock<Sparing> = LazyLock::new(Sparing::default);
+static NOT_HEARD: LazyLock<Sparing> = LazyLock::new(Sparing::default);
 
 fn verdict(capture: &Capture) -> Result<(), NotKept> {
     match capture.on_failure {
