@@ -120,10 +120,12 @@ async fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
     // A refused token ends its streams by itself: some may have left by now.
     let ended = live.streams.kill(&filter).max(there);
     let revoked = banned.is_some();
-    if let (Some(banned), Some(kept)) = (banned, live.kept) {
+    let kept = match (banned, live.kept) {
         // Before the answer: a gateway that is killed right after it has told the others all the same.
-        kept.keep(banned, now).await;
-    }
+        (Some(banned), Some(kept)) => Some(kept.keep(banned, now).await),
+        (Some(_), None) => Some(false),
+        (None, _) => None,
+    };
     live.sink.event(&Event {
         name: if wish.revoke {
             "streams_revoke"
@@ -136,7 +138,12 @@ async fn end(live: Live<'_>, body: &[u8]) -> Result<Response<Body>, Refusal> {
         by: Some("admin"),
         ..Event::default()
     });
-    Ok(page::json(StatusCode::OK, &Ended { ended, revoked }))
+    let told = Ended {
+        ended,
+        revoked,
+        kept,
+    };
+    Ok(page::json(StatusCode::OK, &told))
 }
 
 /// Whose tokens are to be refused: a session is narrower than its user.
@@ -230,6 +237,9 @@ impl<'s> Row<'s> {
 struct Ended {
     ended: usize,
     revoked: bool,
+    /// Whether the store has it, so that it outlives this gateway; where nothing was refused, nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<bool>,
 }
 
 const MAX_BODY: usize = 16 * 1024;

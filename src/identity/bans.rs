@@ -41,12 +41,14 @@ impl KeptBans {
     }
 
     /// Keeps what was refused here. A store that fails now is told again later; meanwhile it is refused here, and by those
-    /// who hear of it through Redis.
-    pub async fn keep(&self, banned: Banned, since: UnixSeconds) {
-        if let Err(error) = self.store.add_ban(banned.clone(), since).await {
+    /// who hear of it through Redis. Whether the store has it.
+    pub async fn keep(&self, banned: Banned, since: UnixSeconds) -> bool {
+        let kept = self.store.add_ban(banned.clone(), since).await;
+        if let Err(error) = &kept {
             tracing::warn!(%error, "what an operator refused is not kept in the store yet");
             self.waiting().push((banned, since));
         }
+        kept.is_ok()
     }
 
     /// Tells the store again what it did not take.

@@ -344,7 +344,9 @@ async fn an_operator_sees_streams_and_ends_them_with_their_tokens() {
     }
     let body = r#"{"session":"s","revoke":true}"#;
     let (status, told) = admin(&gateway, "POST /streams/end", (ADMIN, body)).await;
-    assert_eq!((status, told), (200, json!({"ended": 2, "revoked": true})));
+    // Kept nowhere: it has no store.
+    let expected = json!({"ended": 2, "revoked": true, "kept": false});
+    assert_eq!((status, told), (200, expected));
     client.until("event: auth_revoked").await;
     peer.closed().await;
     for side in [&mut socket, &mut end] {

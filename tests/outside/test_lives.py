@@ -1,7 +1,9 @@
 """Streams live as long as their session: newer tokens, tickets, ends, by real clients against the real binary."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -125,12 +127,26 @@ def test_what_an_operator_revokes_stays_revoked_over_a_restart(start, tmp_path):
     gateway = start(text, tmp_path)
     body = {"user": "ada", "revoke": True}
     told = httpx.post(gateway.admin + "/streams/end", json=body, headers=bearer(OPERATOR), timeout=20)
-    assert told.json() == {"ended": 0, "revoked": True}
+    assert told.json() == {"ended": 0, "revoked": True, "kept": True}
     gateway.stop()
     again = start(text, tmp_path)
     refused = httpx.get(f"{again.url}/sse?count=1", headers=bearer(ada), timeout=20)
     assert (refused.status_code, refused.json()["error"]) == (401, "token_revoked")
     assert httpx.get(f"{again.url}/sse?count=1", headers=bearer(bob), timeout=20).status_code == 200
+
+
+def test_an_operator_is_told_that_the_store_did_not_take_it_yet(start, tmp_path):
+    text = config(ROUTES).replace("[admin]", f'[admin]\ntoken = "{OPERATOR}"') + '\n[store]\nurl = "sqlite:kept.db"\n'
+    ada = mint("ada")
+    gateway = start(text, tmp_path)
+    body = {"user": "ada", "revoke": True}
+    with contextlib.closing(sqlite3.connect(tmp_path / "kept.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        told = httpx.post(gateway.admin + "/streams/end", json=body, headers=bearer(OPERATOR), timeout=60)
+        assert told.json() == {"ended": 0, "revoked": True, "kept": False}
+        assert httpx.get(f"{gateway.url}/sse?count=1", headers=bearer(ada), timeout=20).status_code == 401
+        other.execute("ROLLBACK")
+        until(lambda: other.execute("SELECT whose FROM bans").fetchall() == [("ada",)], "it is not kept", 60)
 
 
 def test_any_request_with_a_newer_token_extends_the_streams_of_its_session(gateway):

@@ -528,7 +528,7 @@ def revokes(replica: Replica, **who: str):
     """An operator's word."""
     answer = httpx.post(replica.admin + "/streams/end", json=who | {"revoke": True}, headers=bearer(OPERATOR), timeout=20)
     assert answer.is_success, answer.text
-    assert answer.json()["revoked"]
+    assert answer.json()["revoked"] and answer.json()["kept"]
 
 
 def test_what_an_operator_revokes_at_one_is_refused_by_all_and_by_those_that_come_later(replicas, redis):
