@@ -26,6 +26,7 @@ use crate::http1::Fault;
 use crate::http1::channel::Channel;
 use crate::observe::metrics::Total;
 use crate::refusal::Refusal;
+use crate::wire::turns;
 
 /// One request to one upstream.
 pub struct Fetch {
@@ -248,7 +249,10 @@ impl Fetch {
         let (sending, hear) = outgoing.as_http1(own_host);
         let answered = poll_fn(|cx| sending::poll_exchange(cx, &mut channel, sending, hear));
         let answer = self
-            .first_byte(async { answered.await.map_err(Miss::from) })
+            .first_byte(async {
+                turns::others_first().await;
+                answered.await.map_err(Miss::from)
+            })
             .await?;
         let rest = match answer.status {
             StatusCode::SWITCHING_PROTOCOLS => Rest::Switched(channel),

@@ -66,7 +66,7 @@ impl Scratch {
         bytes.clear();
         let _ = SCRATCH.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < MOST_SPARE {
+            if spare.len() < MOST_SCRATCH {
                 spare.push(bytes);
             }
         });
@@ -96,5 +96,7 @@ thread_local! {
 pub const SIZE: usize = 32 * 1024;
 /// Room for a head and a small body.
 const USUAL: usize = 8 * 1024;
-/// How many buffers of each kind a thread keeps. More are in use only while that many peers are slow to read.
+/// How many buffers a thread keeps. More are in use only while that many peers are slow to read.
 const MOST_SPARE: usize = 16;
+/// The same of what is gathered: of a crowd each has some until its turn (`turns.rs`).
+const MOST_SCRATCH: usize = 64;

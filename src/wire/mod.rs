@@ -1,10 +1,11 @@
 //! The one socket type, on both sides: TCP, unix or TLS. One type keeps what speaks over it compiled once and lets a
 //! tunnel have its socket back after an upgrade.
-//! `vitals.rs` notes its signs of life, `buffers.rs` lends memory for bytes on their way, `descriptors.rs` tells how many
-//! there may be.
+//! `vitals.rs` notes its signs of life, `buffers.rs` lends memory for bytes on their way, `turns.rs` says whose turn it
+//! is to send, `descriptors.rs` tells how many there may be.
 
 pub mod buffers;
 pub mod descriptors;
+pub mod turns;
 pub mod vitals;
 
 use std::io;

@@ -28,6 +28,7 @@ use crate::server::clerks::{Handled, Order};
 use crate::server::date;
 use crate::server::http1::answer::{Answer, Sent};
 use crate::server::http1::request::{After, Asked, Limits, Manner, Reader, Takes, Wish};
+use crate::wire::turns;
 use crate::wire::vitals::{Verdict, Vitals};
 
 /// A connection that speaks HTTP/1.1.
@@ -82,6 +83,7 @@ impl Session {
                 }
                 Err(refusal) => self.refuse(refusal),
             };
+            turns::others_first().await;
             // Lent, not given: the task would keep room for it at both places.
             let sent = self.send(&mut answer).await;
             drop(answer);
