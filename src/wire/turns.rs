@@ -3,7 +3,7 @@
 //! reaches it: to wake it takes longer than anything else that is done for a request, and the sender pays for it. With 64
 //! connections that halves the wake-ups (`benches/README.md`). Where few are ready nobody waits for anybody.
 //!
-//! For messages only: events and WebSocket frames are handled in less time than giving way takes.
+//! For messages only: with events and WebSocket frames it was tried, and made the one later and the other dearer.
 
 use std::cell::Cell;
 use std::future::poll_fn;
