@@ -7,10 +7,14 @@
 //! sent over and over, would keep all workers in a line.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
+
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, UnitWeighter};
+use rustc_hash::FxHasher;
 
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
@@ -155,7 +159,7 @@ impl LocalTokens {
 
     /// Keeps a verified token.
     pub(crate) fn insert(&self, entry: Entry, cache: &TokenCache) {
-        let mark = cache.mark(entry.identity.token.expose());
+        let mark = cache.mark(entry.token());
         let mut tokens = self.tokens.borrow_mut();
         tokens.enter(cache).verified.insert(mark, entry);
     }
@@ -205,22 +209,31 @@ impl Epoch {
     }
 }
 
-/// Verified tokens of all workers, in shards; a lock is held for one look into a map. Only a token that a
-/// worker does not know itself comes here: one in five minutes for each user, and bad ones.
+/// Verified tokens of all workers, in shards; whoever looks waits for no other that looks. Only a token that a worker does
+/// not know itself comes here: one in five minutes for each user, and bad ones. Callers in turn, more than are kept,
+/// push out one another's tokens no faster than they must (S3-FIFO).
 #[derive(Debug)]
 pub struct TokenCache {
-    shards: Box<[Mutex<Halves<Entry>>]>,
+    tokens: Cache<u64, Entry, UnitWeighter, BuildHasherDefault<FxHasher>>,
     hasher: RandomState,
     epoch: u64,
 }
 
 impl TokenCache {
-    /// At most `size` tokens; fewer than two are none.
+    /// At most `size` tokens.
     pub fn new(size: usize) -> Self {
         let count = if size < SMALL { 1 } else { SHARDS };
-        let shards = (0..count).map(|_| Mutex::new(Halves::new(size / count)));
+        // A shard holds its part, rounded up.
+        let size = size / count * count;
+        let options = OptionsBuilder::new()
+            .shards(count)
+            .estimated_items_capacity(size)
+            .weight_capacity(size as u64)
+            .build()
+            .expect("both capacities are given");
+        let marks = BuildHasherDefault::default();
         Self {
-            shards: shards.collect(),
+            tokens: Cache::with_options(options, UnitWeighter, marks, DefaultLifecycle::default()),
             hasher: RandomState::new(),
             epoch: next_epoch(),
         }
@@ -233,16 +246,13 @@ impl TokenCache {
         moment: Moment,
         generations: &dyn Generations,
     ) -> Option<Entry> {
-        let mark = self.mark(token);
-        let mut shard = self.shard(mark);
-        let entry = shard.find(mark, token)?;
-        entry.holds(moment, generations).then(|| entry.clone())
+        let entry = self.tokens.get(&self.mark(token))?;
+        (entry.token() == token && entry.holds(moment, generations)).then_some(entry)
     }
 
     /// Keeps a verified token.
     pub(crate) fn insert(&self, entry: Entry) {
-        let mark = self.mark(entry.identity.token.expose());
-        self.shard(mark).insert(mark, entry);
+        self.tokens.insert(self.mark(entry.token()), entry);
     }
 
     /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
@@ -254,20 +264,9 @@ impl TokenCache {
             .hash_one(&bytes[bytes.len().saturating_sub(32)..])
     }
 
-    /// By the hash's upper half, since the map uses the lower.
-    fn shard(&self, mark: u64) -> MutexGuard<'_, Halves<Entry>> {
-        let at = (mark >> 32) as usize % self.shards.len();
-        lock(&self.shards[at])
-    }
-
     fn epoch(&self) -> u64 {
         self.epoch
     }
-}
-
-/// A thread that panicked left whole entries behind.
-fn lock(shard: &Mutex<Halves<Entry>>) -> MutexGuard<'_, Halves<Entry>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Epochs are unique in the process, so that a worker's cache never takes one verifier for another.
@@ -352,11 +351,27 @@ mod tests {
                 cache.insert(entry(&number.to_string()));
                 local.insert(entry(&number.to_string()), &cache);
             }
-            let shared: usize = cache.shards.iter().map(|shard| lock(shard).len()).sum();
+            let shared = cache.tokens.len();
             assert!((least..=size).contains(&shared), "{size}: {shared}");
             let local = local.tokens.borrow().verified.len();
             assert!((least..=size).contains(&local), "{size}: {local}");
         }
+    }
+
+    #[test]
+    fn as_many_tokens_as_it_may_keep_are_known_whichever_comes_next() {
+        const SIZE: usize = 10_000;
+        let cache = TokenCache::new(SIZE);
+        let tokens: Vec<String> = (0..SIZE).map(|number| number.to_string()).collect();
+        let mut known = 0;
+        for token in tokens.iter().cycle().take(3 * SIZE) {
+            match cache.find(token, now(), &All(0)) {
+                Some(_) => known += 1,
+                None => cache.insert(entry(token)),
+            }
+        }
+        // Some shards get more than others.
+        assert!(known > 2 * SIZE * 9 / 10, "{known}");
     }
 
     #[test]

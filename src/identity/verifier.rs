@@ -212,10 +212,13 @@ impl Verifier {
         if token.len() > jwt::MAX_TOKEN {
             return Err(Refusal::TokenMalformed);
         }
+        if let Some(identity) = self.recall_shared(local, token) {
+            return Ok(identity);
+        }
         let token: Arc<str> = token.into();
         // Read first: keys that change meanwhile make what is remembered one of the past.
         let generation = self.generations();
-        let fault = match self.find_or_verify(local, &token).await {
+        let fault = match self.verify(local, &token).await {
             Ok(identity) => return Ok(identity),
             Err(fault) => fault,
         };
@@ -233,7 +236,7 @@ impl Verifier {
         };
         match newer {
             true => self
-                .find_or_verify(local, &token)
+                .verify(local, &token)
                 .await
                 .map_err(|fault| fault.refusal),
             false => Err(fault.refusal),
@@ -258,30 +261,29 @@ impl Verifier {
         });
     }
 
-    async fn find_or_verify(
-        &self,
-        local: &LocalTokens,
-        token: &Arc<str>,
-    ) -> Result<Arc<Identity>, Fault> {
-        let entry = match self.cache.find(token, self.moment(), self) {
-            Some(entry) => {
-                local.count_hit();
-                entry
-            }
-            None => {
-                local.count_miss();
-                let entry = self.entry(token).await?;
-                self.cache.insert(entry.clone());
-                if let Some(sightings) = &self.sightings {
-                    sightings.tell(Sighting::Verified(&entry.identity));
-                }
-                entry
-            }
-        };
+    /// The identity of a token that another worker has verified, or this one long ago.
+    fn recall_shared(&self, local: &LocalTokens, token: &str) -> Option<Arc<Identity>> {
+        let entry = self.cache.find(token, self.moment(), self)?;
+        local.count_hit();
+        Some(self.keep(local, entry))
+    }
+
+    async fn verify(&self, local: &LocalTokens, token: &Arc<str>) -> Result<Arc<Identity>, Fault> {
+        local.count_miss();
+        let entry = self.entry(token).await?;
+        self.cache.insert(entry.clone());
+        if let Some(sightings) = &self.sightings {
+            sightings.tell(Sighting::Verified(&entry.identity));
+        }
+        Ok(self.keep(local, entry))
+    }
+
+    /// Known to this worker too from now on.
+    fn keep(&self, local: &LocalTokens, entry: Entry) -> Arc<Identity> {
         let identity = entry.identity.clone();
         local.insert(entry, &self.cache);
         self.touch(&identity);
-        Ok(identity)
+        identity
     }
 
     /// Verifies a token for the cache. The generations are read first: keys that change meanwhile make
