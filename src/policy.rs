@@ -150,7 +150,7 @@ fn is_own_origin(origin: &HeaderValue, head: &Head) -> bool {
 pub fn holds(condition: &Condition, identity: &Identity) -> bool {
     let claim = condition
         .claim
-        .find(&identity.claims)
+        .find(identity.claims.all())
         .filter(|claim| !claim.is_null());
     match (&condition.test, claim) {
         (ConditionTest::Exists(wanted), claim) => *wanted == claim.is_some(),

@@ -234,7 +234,7 @@ struct Verified<'i> {
 
 impl<'i> Verified<'i> {
     fn of(identity: &'i Identity) -> Self {
-        let claim = |name: &str| identity.claims.get(name);
+        let claim = |name: &str| identity.claims.all().get(name);
         Self {
             user_id: &identity.user_id,
             session_id: identity.session_id.as_deref(),

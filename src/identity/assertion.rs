@@ -131,7 +131,11 @@ impl Assertion {
             aud: &self.audience,
             sub: &identity.user_id,
             sid: identity.session_id.as_deref(),
-            role: identity.claims.get("role").and_then(|role| role.as_str()),
+            role: identity
+                .claims
+                .all()
+                .get("role")
+                .and_then(|role| role.as_str()),
             idp: &identity.issuer,
             iat: now,
             exp,
@@ -215,7 +219,7 @@ mod tests {
     use super::*;
     use crate::identity::jwt;
     use crate::identity::keyring::SigningKey;
-    use crate::identity::testing::{TestKey, identity};
+    use crate::identity::testing::{TestKey, claims_of, identity};
     use crate::secret::Secret;
 
     const NOW: UnixSeconds = 1_800_000_000;
@@ -262,7 +266,7 @@ mod tests {
         let (seal, _) = seal(Bind::User);
         let mut identity = identity("u1", NOW + 1000);
         identity.session_id = Some("s1".into());
-        identity.claims.insert("role".into(), json!("member"));
+        identity.claims = claims_of(json!({"role": "member"}));
         let token = put(&seal.for_upstream(&"app".into()), &identity);
         let expected = json!({
             "iss": "gate", "aud": "app", "sub": "u1", "sid": "s1", "role": "member", "idp": "one",

@@ -2,7 +2,7 @@
 //! rendered once so that sending them on is cloning. No claim can break a header out of its line.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
@@ -12,6 +12,8 @@ use crate::config::ClaimPath;
 use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
 use crate::identity::issuer::Issuer;
+use crate::identity::json::parse_object;
+use crate::identity::jwt::Jws;
 use crate::identity::sessions::LastUse;
 use crate::identity::validity::subject;
 use crate::refusal::Refusal;
@@ -21,34 +23,96 @@ use crate::secret::Secret;
 #[derive(Debug)]
 pub struct Verified {
     /// The claims.
-    pub claims: Map<String, Value>,
+    pub claims: Claims,
     /// `exp` plus the leeway.
     pub ends_at: UnixSeconds,
     /// The token's text; empty where there was none.
     pub token: Secret<Arc<str>>,
 }
 
+/// All the claims of an identity. What every request asks for has a field of its own, and a map of claims takes some
+/// 4 KiB, for each token that is known and each stream: it is read for the first rule, event or API that asks, and kept
+/// from then on.
+#[derive(Clone, Debug)]
+pub struct Claims {
+    source: Source,
+    read: OnceLock<Map<String, Value>>,
+}
+
+/// Where claims are read again.
+#[derive(Clone, Debug)]
+enum Source {
+    /// A verified token.
+    Token(Secret<Arc<str>>),
+    /// JSON of our own.
+    Text(Box<str>),
+}
+
+impl Claims {
+    /// What this token says, which was read and verified.
+    pub fn of_token(token: Secret<Arc<str>>, claims: Map<String, Value>) -> Self {
+        Self {
+            source: Source::Token(token),
+            read: claims.into(),
+        }
+    }
+
+    /// What no token says.
+    pub fn made(claims: Map<String, Value>) -> Self {
+        // `Display` of a value is its JSON.
+        let claims = Value::Object(claims);
+        Self {
+            source: Source::Text(claims.to_string().into()),
+            read: OnceLock::new(),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &Map<String, Value> {
+        self.read.get_or_init(|| self.read_again())
+    }
+
+    /// Both sources were well formed before.
+    fn read_again(&self) -> Map<String, Value> {
+        let claims = match &self.source {
+            Source::Token(token) => Jws::read(token.expose()).and_then(|jws| jws.claims()).ok(),
+            Source::Text(text) => parse_object(text.as_bytes()).ok(),
+        };
+        claims.unwrap_or_default()
+    }
+
+    /// The same, no longer kept as a map.
+    pub(crate) fn put_by(self) -> Self {
+        Self {
+            read: OnceLock::new(),
+            ..self
+        }
+    }
+}
+
 impl Issuer {
     /// Makes the identity of verified claims. Refuses claims that no header can carry safely.
     pub fn identity(&self, verified: Verified) -> Result<Identity, Refusal> {
-        let claims = verified.claims;
+        let claims = verified.claims.all();
         let string = |name: &str| claims.get(name).and_then(Value::as_str).map(Box::from);
         Ok(Identity {
             issuer: self.name.clone(),
+            iss: self.iss.clone(),
             issuer_index: self.index,
-            user_id: subject(&claims)?.into(),
+            user_id: subject(claims)?.into(),
             email: string("email"),
             session_id: string("session_id"),
-            roles: read_roles(&self.roles, &claims),
+            roles: read_roles(&self.roles, claims),
             anonymous: claims.get("is_anonymous") == Some(&Value::Bool(true)),
+            issued_at: issued_at(claims),
             ends_at: verified.ends_at,
-            headers: self.render_headers(&claims)?,
+            headers: self.render_headers(claims)?,
             token: verified.token,
             assertions: Assertions::default(),
             standing: None,
             last_use: LastUse::default(),
             remembered: Default::default(),
-            claims,
+            claims: verified.claims.put_by(),
         })
     }
 
@@ -79,6 +143,11 @@ impl ClaimPath {
             .try_fold(start, |value, member| value.as_object()?.get(&**member))
             .filter(|value| !value.is_null())
     }
+}
+
+/// `iat`, which may have a fraction (RFC 7519 §2); `as` saturates.
+fn issued_at(claims: &Map<String, Value>) -> Option<UnixSeconds> {
+    Some(claims.get("iat")?.as_f64()? as UnixSeconds)
 }
 
 /// What becomes of a comma: upstreams split role headers at it (CVE-2021-32777).
@@ -155,6 +224,7 @@ fn encode(text: &str, comma: Comma) -> Result<String, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::mint::mint_hs256;
     use serde_json::json;
 
     fn path(text: &str) -> ClaimPath {
@@ -225,6 +295,23 @@ mod tests {
     }
 
     #[test]
+    fn claims_are_kept_as_they_were() {
+        let claims = object(json!({
+            "sub": "u", "iat": 1.5, "small": 0.1, "third": 0.333_333_333_333_333_3, "large": u64::MAX, "low": i64::MIN,
+            "text": "\u{0}\"\u{1F511}", "list": [null, true, {"in": {}}], "": [],
+        }));
+        let token = mint_hs256(&[7; 32], &claims).unwrap();
+        let of_token = Claims::of_token(Secret::new(token.into()), claims.clone());
+        for kept in [of_token, Claims::made(claims.clone())] {
+            assert_eq!(*kept.all(), claims);
+            assert_eq!(*kept.put_by().all(), claims);
+        }
+        assert_eq!(issued_at(&claims), Some(1));
+        let rows = [json!({}), json!({"iat": null}), json!({"iat": "1"})];
+        assert!(rows.map(|row| issued_at(&object(row))) == [None; 3]);
+    }
+
+    #[test]
     fn roles_come_from_strings_and_lists_of_strings() {
         let claims = object(json!({
             "role": "user",
@@ -244,6 +331,13 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn every_number_is_kept_as_it_was(number in proptest::num::f64::NORMAL) {
+            let claims = object(json!({"n": number}));
+            let kept = Claims::made(claims.clone());
+            proptest::prop_assert_eq!(kept.all(), &claims);
+        }
+
         #[test]
         fn every_encoded_text_is_a_header_value_that_decodes_to_itself(text in "[^\\r\\n\\x00\\x7f]{0,40}") {
             let encoded = encode(&text, Comma::Encoded).unwrap();

@@ -23,7 +23,7 @@ use crate::refusal::Refusal;
 pub struct Issuer {
     pub index: usize,
     pub name: Arc<str>,
-    pub iss: Box<str>,
+    pub iss: Arc<str>,
     pub audience: Vec<Box<str>>,
     pub algorithms: Vec<Algorithm>,
     pub keys: KeySource,
@@ -106,7 +106,7 @@ impl Issuer {
                 Ok(Self {
                     index,
                     name: (*issuer.name).into(),
-                    iss: issuer.iss.clone(),
+                    iss: (*issuer.iss).into(),
                     audience: issuer.audience.clone(),
                     algorithms: issuer.algorithms.clone(),
                     keys,

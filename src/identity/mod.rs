@@ -1,6 +1,6 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
-//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; no more than `halves.rs` holds), `mint.rs` signs for tests
+//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; a worker no more than `halves.rs` holds), `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
 //! its own tokens say, `bans.rs` keeps what an operator refused of any, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
@@ -36,6 +36,7 @@ use std::sync::{Arc, OnceLock};
 use http::{HeaderName, HeaderValue};
 
 use self::assertion::Assertions;
+use self::claims::Claims;
 use self::sessions::LastUse;
 use crate::clock::UnixSeconds;
 use crate::refusal::Refusal;
@@ -49,6 +50,8 @@ use crate::state::bans::Presented;
 pub struct Identity {
     /// The issuer's name in the config.
     pub issuer: Arc<str>,
+    /// The issuer's own name for itself.
+    pub iss: Arc<str>,
     /// The issuer's index in the config that verified it.
     pub issuer_index: usize,
     /// `sub`.
@@ -61,10 +64,12 @@ pub struct Identity {
     pub roles: Vec<Box<str>>,
     /// `is_anonymous`.
     pub anonymous: bool,
+    /// `iat`, where there is one.
+    pub issued_at: Option<UnixSeconds>,
     /// When it ends: `exp` plus the leeway. Also the deadline of its streams.
     pub ends_at: UnixSeconds,
     /// All the claims.
-    pub claims: serde_json::Map<String, serde_json::Value>,
+    pub claims: Claims,
     /// The identity headers for the upstream, rendered and encoded.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The token itself, so that a reload can judge it again. Empty for an identity made by a `[[test]]`.
@@ -100,12 +105,10 @@ impl Identity {
 
     /// What bans know its token by.
     pub fn presented(&self) -> Presented<'_> {
-        let issued_at = self.claims.get("iat").and_then(serde_json::Value::as_f64);
         Presented {
             subject: &self.user_id,
             session: self.session_id.as_deref(),
-            // A `NumericDate` may have a fraction; `as` saturates.
-            issued_at: issued_at.map(|iat| iat as u64),
+            issued_at: self.issued_at,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
+use crate::identity::claims::Claims;
 use crate::identity::key::Key;
 use crate::identity::mint::MintKey;
 use crate::identity::sessions::LastUse;
@@ -81,18 +82,25 @@ impl TestKey {
     }
 }
 
+/// These claims, an object.
+pub(crate) fn claims_of(claims: Value) -> Claims {
+    Claims::made(claims.as_object().unwrap().clone())
+}
+
 /// An identity of no claims.
 pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
     Identity {
         issuer: "one".into(),
+        iss: "https://one.example".into(),
         issuer_index: 0,
         user_id: user.into(),
         email: None,
         session_id: None,
         roles: Vec::new(),
         anonymous: false,
+        issued_at: None,
         ends_at,
-        claims: serde_json::Map::new(),
+        claims: claims_of(json!({})),
         headers: Vec::new(),
         token: Secret::new("".into()),
         assertions: Assertions::default(),

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Tokens};
 use crate::identity::access_token::{claims_of, corrected};
 use crate::identity::cache::{Entry, Generations, LocalTokens, Moment, TokenCache};
-use crate::identity::claims::Verified;
+use crate::identity::claims::{Claims, Verified};
 use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
 use crate::identity::jwks::{Jwks, JwksStatus, Refetch};
 use crate::identity::jwt::{self, Unverified};
@@ -173,7 +173,7 @@ impl Verifier {
             false => LATEST,
         };
         issuer.identity(Verified {
-            claims,
+            claims: Claims::made(claims),
             ends_at,
             token: Secret::new("".into()),
         })
@@ -325,7 +325,7 @@ impl Verifier {
         let own = own.ok_or(Refusal::StoreUnavailable)?;
         let (owner, standing) = own.owner(hash).await?;
         let verified = Verified {
-            claims: claims_of(&owner.user, &owner.session, &issuer.iss),
+            claims: Claims::made(claims_of(&owner.user, &owner.session, &issuer.iss)),
             ends_at: LATEST,
             token: Secret::new(token.clone()),
         };
@@ -345,11 +345,14 @@ impl Verifier {
             return Err(Refusal::StoreUnavailable);
         };
         let user = own.check(standing).await?;
-        let Some(claims) = corrected(&identity.claims, &user) else {
-            return Ok(identity);
+        let Some(claims) = corrected(identity.claims.all(), &user) else {
+            return Ok(Identity {
+                claims: identity.claims.put_by(),
+                ..identity
+            });
         };
         let corrected = issuer.identity(Verified {
-            claims,
+            claims: Claims::made(claims),
             ends_at: identity.ends_at,
             token: identity.token.clone(),
         })?;
@@ -402,15 +405,19 @@ impl Verifier {
             .judge(&claims)
             .map_err(refuse("claims"))?;
         note("claims", format_args!("{}", Until(ends_at)));
+        let standing = match &issuer.keys {
+            KeySource::Own(Some(own)) => Some(own.standing(&claims)),
+            _ => None,
+        };
+        let token = Secret::new(token.clone());
         let verified = Verified {
-            claims,
+            claims: Claims::of_token(token.clone(), claims),
             ends_at,
-            token: Secret::new(token.clone()),
+            token,
         };
         let mut identity = issuer.identity(verified).map_err(refuse("identity"))?;
         note("identity", format_args!("{}", identity.user_id));
-        if let KeySource::Own(Some(own)) = &issuer.keys {
-            let standing = own.standing(&identity.claims);
+        if let Some(standing) = standing {
             identity.standing = Some(standing.map_err(refuse("session"))?);
             note("session", format_args!("to be looked up in the store"));
         }
@@ -421,7 +428,7 @@ impl Verifier {
     fn issuer_of(&self, iss: Option<&str>) -> Result<&Issuer, Refusal> {
         self.issuers
             .iter()
-            .find(|issuer| iss == Some(&issuer.iss))
+            .find(|issuer| iss == Some(&*issuer.iss))
             .ok_or(Refusal::IssuerUnknown)
     }
 

@@ -2,7 +2,6 @@
 //! others alike.
 
 use aws_lc_rs::digest::{Context, SHA256};
-use serde_json::Value;
 
 use crate::identity::Identity;
 use crate::records::{Outsider, Owner, UserId};
@@ -17,10 +16,9 @@ pub fn of(identity: &Identity) -> Owner {
             outside_session: None,
         };
     }
-    // The issuer's own name for itself: that in the configuration may change.
-    let issuer = identity.claims.get("iss").and_then(Value::as_str);
     let outsider = Outsider {
-        issuer: issuer.unwrap_or(&identity.issuer).into(),
+        // The one in the configuration may change.
+        issuer: (*identity.iss).into(),
         subject: identity.user_id.clone(),
     };
     Owner {

@@ -4,6 +4,7 @@ use http::{HeaderName, Request};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::identity::testing::{claims_of, identity};
 use crate::request::credential::Credential;
 use crate::request::head::HeadRules;
 use crate::request::peer::Peer;
@@ -50,25 +51,10 @@ fn get() -> Head {
 }
 
 fn known(roles: &[&str], claims: Value) -> Caller {
-    let Value::Object(claims) = claims else {
-        panic!("claims are an object")
-    };
     Caller::Known(Arc::new(Identity {
-        issuer: "i".into(),
-        issuer_index: 0,
-        user_id: "u".into(),
-        email: None,
-        session_id: None,
         roles: roles.iter().map(|role| Box::from(*role)).collect(),
-        anonymous: false,
-        ends_at: 0,
-        claims,
-        headers: Vec::new(),
-        token: Secret::new("".into()),
-        assertions: Default::default(),
-        standing: None,
-        last_use: Default::default(),
-        remembered: Default::default(),
+        claims: claims_of(claims),
+        ..identity("u", 0)
     }))
 }
 

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use serde_json::json;
 use tokio::time::{self, Instant};
 use uuid::Uuid;
 
 use super::membership::LONGEST_NAP;
 use super::*;
+use crate::identity::testing::{claims_of, identity};
 use crate::identity::{Caller, Identity};
 use crate::records::{SessionId, UserId};
-use crate::secret::Secret;
 use crate::state::{Ended, News, Standing};
 
 /// A guest's stream on `route`.
@@ -20,23 +20,10 @@ pub(crate) fn guest(route: &str) -> Member {
 
 /// A known caller's stream, with a token that ends then.
 pub(crate) fn known(ends_at: UnixSeconds) -> Member {
-    let headers: Vec<(HeaderName, HeaderValue)> = Vec::new();
     let identity = Identity {
         issuer: "test".into(),
-        issuer_index: 0,
-        user_id: "u".into(),
-        email: None,
-        session_id: None,
-        roles: Vec::new(),
-        anonymous: false,
-        ends_at,
-        claims: [("sub".to_owned(), "u".into())].into_iter().collect(),
-        headers,
-        token: Secret::new("".into()),
-        assertions: Default::default(),
-        standing: None,
-        last_use: Default::default(),
-        remembered: Default::default(),
+        claims: claims_of(json!({"sub": "u"})),
+        ..identity("u", ends_at)
     };
     member("r", Caller::Known(Arc::new(identity)))
 }
@@ -466,7 +453,7 @@ fn issued(subject: &str, session: Option<&str>, at: u64) -> Member {
     let mut identity = (**known.identity().unwrap()).clone();
     identity.user_id = subject.into();
     identity.session_id = session.map(Into::into);
-    identity.claims.insert("iat".into(), at.into());
+    identity.issued_at = Some(at);
     member("r", Caller::Known(Arc::new(identity)))
 }
 

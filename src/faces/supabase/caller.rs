@@ -112,7 +112,7 @@ fn own(identity: &Arc<Identity>) -> Result<Who, Failure> {
 
 /// An operator may give a user the role of the service key.
 fn right_of_user(identity: &Identity) -> Right {
-    match identity.claims.get("role").and_then(Value::as_str) {
+    match identity.claims.all().get("role").and_then(Value::as_str) {
         Some("service_role" | "supabase_admin") => Right::Service,
         _ => Right::Anon,
     }

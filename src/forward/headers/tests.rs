@@ -5,10 +5,10 @@ use http::Request;
 use proptest::prelude::*;
 
 use super::*;
+use crate::identity::testing::identity;
 use crate::identity::{Caller, Identity};
 use crate::request::head::HeadRules;
 use crate::request::peer::Peer;
-use crate::secret::Secret;
 
 fn config(more: &str) -> config::Config {
     let text = format!(
@@ -31,21 +31,8 @@ fn known() -> Caller {
         )
     };
     Caller::Known(Arc::new(Identity {
-        issuer: "i".into(),
-        issuer_index: 0,
-        user_id: "u1".into(),
-        email: None,
-        session_id: None,
-        roles: Vec::new(),
-        anonymous: false,
-        ends_at: 0,
-        claims: serde_json::Map::new(),
         headers: vec![field("x-user-id", "u1"), field("x-user-role", "member")],
-        token: Secret::new("".into()),
-        assertions: Default::default(),
-        standing: None,
-        last_use: Default::default(),
-        remembered: Default::default(),
+        ..identity("u1", 0)
     }))
 }
 

@@ -21,7 +21,7 @@ impl Fields {
     /// Renders `fields` from the identity's claims; for a guest, and where a claim is missing, `null`.
     pub fn of(identity: Option<&Identity>, fields: &[(Box<str>, ClaimPath)]) -> Self {
         let render = |path: &ClaimPath| {
-            let claim = identity.and_then(|identity| path.find(&identity.claims));
+            let claim = identity.and_then(|identity| path.find(identity.claims.all()));
             claim.map_or_else(|| "null".into(), |claim| claim.to_string().into())
         };
         let fields = fields.iter();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Verifier, honours};
 use crate::identity::Identity;
 use crate::identity::access_token::claims_of;
-use crate::identity::claims::Verified;
+use crate::identity::claims::{Claims, Verified};
 use crate::identity::issuer::Issuer;
 use crate::refusal::Refusal;
 
@@ -68,7 +68,7 @@ impl Verifier {
         let own = own.ok_or(Refusal::StoreUnavailable)?;
         let (session, user, standing) = own.look_again(standing, identity.token.expose()).await?;
         let fresh = issuer.identity(Verified {
-            claims: claims_of(&user, &session, &issuer.iss),
+            claims: Claims::made(claims_of(&user, &session, &issuer.iss)),
             ends_at: identity.ends_at,
             token: identity.token.clone(),
         })?;

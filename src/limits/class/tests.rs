@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::Config;
-use crate::identity::testing::identity;
+use crate::identity::testing::{claims_of, identity};
 use crate::refusal::Refusal;
 use crate::request::credential::{Credential, Place};
 use crate::secret::Secret;
@@ -48,8 +48,7 @@ fn the_first_class_that_takes_a_caller_counts() {
         },
     );
     let pays = |it: &mut Identity| {
-        let plan = json!({"plan": "pro"});
-        it.claims.insert("app_metadata".to_owned(), plan);
+        it.claims = claims_of(json!({"app_metadata": {"plan": "pro"}}));
     };
     for (caller, class) in [
         (Caller::Guest, "anonymous"),
