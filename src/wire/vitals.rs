@@ -168,11 +168,6 @@ impl Vitals {
         self.multiplexed.set(true);
     }
 
-    /// Whether the client takes no bytes at present.
-    pub fn is_stalled(&self) -> bool {
-        self.stalled_since.get() != 0
-    }
-
     /// How long the client has not been heard.
     pub fn silence(&self) -> Duration {
         Duration::from_millis(self.now().saturating_sub(self.heard.get()))

@@ -23,6 +23,7 @@ use crate::body::Body;
 use crate::config;
 use crate::downstream::Downstream;
 use crate::gate::Conn;
+use crate::http2::gathered::{Gathered, Outlet, gather};
 use crate::http2::pings::Pings;
 use crate::http2::stream::{Stream, Unsent};
 use crate::http2::{receiving, upload};
@@ -36,12 +37,14 @@ use crate::wire::vitals::{Vitals, Watched};
 /// Serves a connection to its end.
 pub async fn serve(worker: Rc<Worker>, wire: Watched, conn: Conn, vitals: &Rc<Vitals>) {
     vitals.set_multiplexed();
+    let (wire, outlet) = gather(wire);
     let handshake = settings(worker.gate().server()).handshake(wire);
     let session = Session {
         worker,
         conn: Rc::new(conn),
         vitals: Rc::clone(vitals),
         unsent: Rc::default(),
+        outlet,
         phase: Phase::Opening(Box::new(handshake)),
         drains: false,
     };
@@ -71,18 +74,19 @@ struct Session {
     conn: Rc<Conn>,
     vitals: Rc<Vitals>,
     unsent: Rc<Unsent>,
+    outlet: Outlet<Watched>,
     phase: Phase,
     drains: bool,
 }
 
 enum Phase {
     /// Until the client's preface is here.
-    Opening(Box<Handshake<Watched, Bytes>>),
+    Opening(Box<Handshake<Gathered<Watched>, Bytes>>),
     Open(Box<Open>),
 }
 
 struct Open {
-    connection: Connection<Watched, Bytes>,
+    connection: Connection<Gathered<Watched>, Bytes>,
     /// `None`: the client has been given up.
     pings: Option<Pings>,
 }
@@ -128,33 +132,44 @@ impl Session {
         let exchange = Exchange::new(stream, asks, handled, clock, patience);
         tokio::task::spawn_local(exchange);
     }
+
+    /// Takes in all streams that have come, and has h2 write what there is to write.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.phase {
+                Phase::Opening(handshake) => {
+                    let Ok(mut connection) = ready!(Pin::new(handshake).poll(cx)) else {
+                        return Poll::Ready(());
+                    };
+                    if self.drains {
+                        connection.graceful_shutdown();
+                    }
+                    let pings = connection
+                        .ping_pong()
+                        .map(|pings| Pings::new(pings, SILENCE));
+                    self.phase = Phase::Open(Box::new(Open { connection, pings }));
+                }
+                Phase::Open(open) => match ready!(open.poll(cx, &self.vitals)) {
+                    Some((request, reply)) => self.begin(request, reply),
+                    None => return Poll::Ready(()),
+                },
+            }
+        }
+    }
 }
 
 impl Future for Session {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        loop {
-            match &mut this.phase {
-                Phase::Opening(handshake) => {
-                    let Ok(mut connection) = ready!(Pin::new(handshake).poll(cx)) else {
-                        return Poll::Ready(());
-                    };
-                    if this.drains {
-                        connection.graceful_shutdown();
-                    }
-                    let pings = connection
-                        .ping_pong()
-                        .map(|pings| Pings::new(pings, SILENCE));
-                    this.phase = Phase::Open(Box::new(Open { connection, pings }));
-                }
-                Phase::Open(open) => match ready!(open.poll(cx, &this.vitals, &this.unsent)) {
-                    Some((request, reply)) => this.begin(request, reply),
-                    None => return Poll::Ready(()),
-                },
-            }
+        let over = self.poll_streams(cx);
+        match self.outlet.poll_out(cx) {
+            Poll::Ready(Ok(())) => self.unsent.clear(),
+            // h2 would learn of it when it writes again.
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Pending => {}
         }
+        over
     }
 }
 
@@ -164,7 +179,6 @@ impl Open {
         &mut self,
         cx: &mut Context<'_>,
         vitals: &Vitals,
-        unsent: &Unsent,
     ) -> Poll<Option<(Request<RecvStream>, SendResponse<Bytes>)>> {
         if let Some(pings) = &mut self.pings
             && pings
@@ -175,10 +189,6 @@ impl Open {
             self.connection.abrupt_shutdown(Reason::NO_ERROR);
         }
         let polled = self.connection.poll_accept(cx);
-        // It has written all that it could.
-        if polled.is_pending() && !vitals.is_stalled() {
-            unsent.clear();
-        }
         polled.map(|accepted| accepted?.ok())
     }
 }

@@ -20,6 +20,7 @@ use super::patience::Patience;
 use super::{Open, SILENCE};
 use crate::body::{Body, BodyError};
 use crate::clock::Clock;
+use crate::http2::gathered::{Outlet, gather};
 use crate::http2::pings::Pings;
 use crate::http2::stream::{Stream, Unsent};
 use crate::wire::Wire;
@@ -297,12 +298,13 @@ async fn given_up_after<C: Future<Output = ()>>(
     let bed = ward.admit();
     let start = Instant::now();
     let serve = async {
-        let mut open = open(ours, &bed).await;
-        let unsent = Unsent::default();
-        while poll_fn(|cx| open.poll(cx, &bed.vitals, &unsent))
-            .await
-            .is_some()
-        {}
+        let (mut open, outlet) = open(ours, &bed).await;
+        let mut next = |cx: &mut Context<'_>| {
+            let next = open.poll(cx, &bed.vitals);
+            let _ = outlet.poll_out(cx);
+            next
+        };
+        while poll_fn(&mut next).await.is_some() {}
         start.elapsed().as_secs()
     };
     tokio::select! {
@@ -313,13 +315,13 @@ async fn given_up_after<C: Future<Output = ()>>(
     }
 }
 
-async fn open(ours: UnixStream, bed: &Bed) -> Open {
-    let wire = Watched::new(Wire::Unix(ours), Rc::clone(&bed.vitals));
+async fn open(ours: UnixStream, bed: &Bed) -> (Open, Outlet<Watched>) {
+    let (wire, outlet) = gather(Watched::new(Wire::Unix(ours), Rc::clone(&bed.vitals)));
     let mut connection = h2::server::handshake(wire).await.unwrap();
     let pings = connection
         .ping_pong()
         .map(|pings| Pings::new(pings, SILENCE));
-    Open { connection, pings }
+    (Open { connection, pings }, outlet)
 }
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
