@@ -58,13 +58,17 @@ impl Claims {
     }
 
     /// What no token says.
-    pub fn made(claims: Map<String, Value>) -> Self {
+    ///
+    /// # Errors
+    /// Claims that could not be read again, such as those nested too deep: a rule would find none of them.
+    pub fn made(claims: Map<String, Value>) -> Result<Self, Refusal> {
         // `Display` of a value is its JSON.
-        let claims = Value::Object(claims);
-        Self {
-            source: Source::Text(claims.to_string().into()),
-            read: OnceLock::new(),
-        }
+        let text = Value::Object(claims).to_string();
+        let read = parse_object(text.as_bytes()).map_err(|_| Refusal::TokenClaimsInvalid)?;
+        Ok(Self {
+            source: Source::Text(text.into()),
+            read: read.into(),
+        })
     }
 
     /// All of them.
@@ -72,7 +76,7 @@ impl Claims {
         self.read.get_or_init(|| self.read_again())
     }
 
-    /// Both sources were well formed before.
+    /// Both sources were read before, in the same way.
     fn read_again(&self) -> Map<String, Value> {
         let claims = match &self.source {
             Source::Token(token) => Jws::read(token.expose()).and_then(|jws| jws.claims()).ok(),
@@ -302,13 +306,21 @@ mod tests {
         }));
         let token = mint_hs256(&[7; 32], &claims).unwrap();
         let of_token = Claims::of_token(Secret::new(token.into()), claims.clone());
-        for kept in [of_token, Claims::made(claims.clone())] {
+        for kept in [of_token, Claims::made(claims.clone()).unwrap()] {
             assert_eq!(*kept.all(), claims);
             assert_eq!(*kept.put_by().all(), claims);
         }
         assert_eq!(issued_at(&claims), Some(1));
         let rows = [json!({}), json!({"iat": null}), json!({"iat": "1"})];
         assert!(rows.map(|row| issued_at(&object(row))) == [None; 3]);
+    }
+
+    #[test]
+    fn claims_that_could_not_be_read_again_are_no_claims() {
+        let nested = |depth| (1..depth).fold(json!({}), |inner, _| json!({"in": inner}));
+        assert!(Claims::made(object(nested(127))).is_ok());
+        let deep = Claims::made(object(nested(128)));
+        assert_eq!(deep.err(), Some(Refusal::TokenClaimsInvalid));
     }
 
     #[test]
@@ -334,7 +346,7 @@ mod tests {
         #[test]
         fn every_number_is_kept_as_it_was(number in proptest::num::f64::NORMAL) {
             let claims = object(json!({"n": number}));
-            let kept = Claims::made(claims.clone());
+            let kept = Claims::made(claims.clone()).unwrap().put_by();
             proptest::prop_assert_eq!(kept.all(), &claims);
         }
 

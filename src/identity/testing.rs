@@ -84,7 +84,7 @@ impl TestKey {
 
 /// These claims, an object.
 pub(crate) fn claims_of(claims: Value) -> Claims {
-    Claims::made(claims.as_object().unwrap().clone())
+    Claims::made(claims.as_object().unwrap().clone()).unwrap()
 }
 
 /// An identity of no claims.

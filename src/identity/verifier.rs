@@ -173,7 +173,7 @@ impl Verifier {
             false => LATEST,
         };
         issuer.identity(Verified {
-            claims: Claims::made(claims),
+            claims: Claims::made(claims)?,
             ends_at,
             token: Secret::new("".into()),
         })
@@ -325,7 +325,7 @@ impl Verifier {
         let own = own.ok_or(Refusal::StoreUnavailable)?;
         let (owner, standing) = own.owner(hash).await?;
         let verified = Verified {
-            claims: Claims::made(claims_of(&owner.user, &owner.session, &issuer.iss)),
+            claims: Claims::made(claims_of(&owner.user, &owner.session, &issuer.iss))?,
             ends_at: LATEST,
             token: Secret::new(token.clone()),
         };
@@ -352,7 +352,7 @@ impl Verifier {
             });
         };
         let corrected = issuer.identity(Verified {
-            claims: Claims::made(claims),
+            claims: Claims::made(claims)?,
             ends_at: identity.ends_at,
             token: identity.token.clone(),
         })?;

@@ -68,7 +68,7 @@ impl Verifier {
         let own = own.ok_or(Refusal::StoreUnavailable)?;
         let (session, user, standing) = own.look_again(standing, identity.token.expose()).await?;
         let fresh = issuer.identity(Verified {
-            claims: Claims::made(claims_of(&user, &session, &issuer.iss)),
+            claims: Claims::made(claims_of(&user, &session, &issuer.iss))?,
             ends_at: identity.ends_at,
             token: identity.token.clone(),
         })?;
