@@ -182,7 +182,7 @@ impl Gate {
             return journal.tell_with(Some(head), response);
         };
         let route = self.route(&found);
-        journal.matched(route.id, &route.name);
+        journal.matched(route.id, route.name);
         let mut passing = Passing {
             head: &head,
             found: &found,
@@ -367,7 +367,7 @@ impl Gate {
 
     /// The route with this name.
     fn named(&self, name: &str) -> Option<&Arc<Route>> {
-        self.routes.iter().find(|route| *route.name == *name)
+        self.routes.iter().find(|route| route.name == name)
     }
 
     /// How long idle connections to this endpoint are kept; `None`: it is no longer used.

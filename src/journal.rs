@@ -53,12 +53,12 @@ pub struct Journal {
     method: Method,
     head: Seen,
     client: Option<IpAddr>,
-    route: Option<(RouteId, Arc<str>)>,
+    route: Option<(RouteId, &'static str)>,
     auth: Auth,
     identity: Option<Arc<Identity>>,
     refusal: Option<Refusal>,
     status: StatusCode,
-    upstream: Option<(Duration, Arc<str>)>,
+    upstream: Option<(Duration, &'static str)>,
     /// Keeps its connection from counting as idle; `None`: it has left that.
     busy: Option<Busy>,
 }
@@ -136,8 +136,8 @@ impl Journal {
     }
 
     /// Its route is known.
-    pub fn matched(&mut self, id: RouteId, name: &Arc<str>) {
-        self.route = Some((id, Arc::clone(name)));
+    pub fn matched(&mut self, id: RouteId, name: &'static str) {
+        self.route = Some((id, name));
     }
 
     /// Who calls is known, before it is decided what they may do.
@@ -151,8 +151,8 @@ impl Journal {
     }
 
     /// The upstream's first byte is here.
-    pub fn answered(&mut self, endpoint: &Arc<str>) {
-        self.upstream = Some((self.began.elapsed(), Arc::clone(endpoint)));
+    pub fn answered(&mut self, endpoint: &'static str) {
+        self.upstream = Some((self.began.elapsed(), endpoint));
     }
 
     /// When the request came.
@@ -271,7 +271,7 @@ impl Journal {
             method: self.method.as_str(),
             host: self.head.host(),
             path: self.head.path(),
-            route: self.route.as_ref().map(|(_, name)| &**name),
+            route: self.route.as_ref().map(|(_, name)| *name),
             status: self.status.as_u16(),
             auth: self.auth,
             user_id: identity.map(|identity| &*identity.user_id),
@@ -284,7 +284,7 @@ impl Journal {
             bytes_out: self.bytes_out,
             duration,
             upstream: self.upstream.as_ref().map(|(first_byte, _)| *first_byte),
-            endpoint: self.upstream.as_ref().map(|(_, endpoint)| &**endpoint),
+            endpoint: self.upstream.as_ref().map(|(_, endpoint)| *endpoint),
             end: self.ending.get(),
         }
     }

@@ -35,5 +35,6 @@ pub mod http2;
 pub mod wire;
 pub mod body;
 pub mod records;
+pub mod lasting;
 pub mod secret;
 pub mod clock;

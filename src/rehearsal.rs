@@ -238,7 +238,7 @@ fn rehearse<'g>(gate: &'g Gate, test: &Test) -> Result<Rehearsal<'g>, String> {
 
 /// What came other than expected.
 fn mismatch(test: &Test, rehearsal: &Rehearsal<'_>) -> Option<String> {
-    let route = rehearsal.route.as_ref().map(|(route, _)| &*route.name);
+    let route = rehearsal.route.as_ref().map(|(route, _)| route.name);
     if let Some(expected) = &test.route
         && expected.as_deref() != route
     {

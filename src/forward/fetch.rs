@@ -2,6 +2,7 @@
 //! where that is safe. Everything it needs it owns, so that it can run on when the client has left.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -29,9 +30,9 @@ use crate::refusal::Refusal;
 use crate::wire::turns;
 
 /// One request to one upstream.
-pub struct Fetch {
+pub struct Fetch<'u> {
     /// Where to.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Whereto<'u>,
     /// The worker's connections.
     pub pools: Rc<Pools>,
     /// What to speak: an upgrade asks for HTTP/1.1 whatever the upstream's protocol.
@@ -44,14 +45,34 @@ pub struct Fetch {
     pub own_host: bool,
 }
 
+/// An upstream, borrowed where its route outlasts the fetch: to count a reference would write to memory that all
+/// workers share.
+pub enum Whereto<'u> {
+    /// For as long as the client waits.
+    Lent(&'u Upstream),
+    /// For as long as it takes.
+    Kept(Arc<Upstream>),
+}
+
+impl Deref for Whereto<'_> {
+    type Target = Upstream;
+
+    fn deref(&self) -> &Upstream {
+        match self {
+            Self::Lent(upstream) => upstream,
+            Self::Kept(upstream) => upstream,
+        }
+    }
+}
+
 /// The head of an answer, what follows it, and where it came from.
 pub struct Fetched {
     /// The answer's head as the upstream gave it.
     pub head: Parts,
     /// What follows.
     pub rest: Rest,
-    /// Who answered.
-    pub endpoint: Arc<EndpointState>,
+    /// The label of the endpoint that answered.
+    pub endpoint: &'static str,
     /// Counts the request for as long as its answer lasts.
     pub under_way: UnderWay,
 }
@@ -104,7 +125,19 @@ impl Drop for UnderWay {
     }
 }
 
-impl Fetch {
+impl Fetch<'_> {
+    /// The same, for as long as it takes.
+    pub fn keeping(self, upstream: &Arc<Upstream>) -> Fetch<'static> {
+        Fetch {
+            upstream: Whereto::Kept(Arc::clone(upstream)),
+            pools: self.pools,
+            protocol: self.protocol,
+            first_byte_timeout: self.first_byte_timeout,
+            upload: self.upload,
+            own_host: self.own_host,
+        }
+    }
+
     /// Sends `request` and waits for the head of its answer; `hear` is given the interim ones.
     ///
     /// # Errors
@@ -123,12 +156,11 @@ impl Fetch {
                 .upstream
                 .pick(&tried)
                 .ok_or(Refusal::UpstreamUnavailable)?;
-            let endpoint = Arc::clone(endpoint);
-            let under_way = UnderWay::at(&endpoint, self.upstream.config.balance);
-            let checkout = match self.connection(&endpoint, stale).await {
+            let under_way = UnderWay::at(endpoint, self.upstream.config.balance);
+            let checkout = match self.connection(endpoint, stale).await {
                 Ok(checkout) => checkout,
                 Err(error) => {
-                    self.note_failure(&endpoint, &error);
+                    self.note_failure(endpoint, &error);
                     // Nothing was sent yet, so that any request may go to another endpoint.
                     tried.push(endpoint.id);
                     if self.may_try_again(&tried) {
@@ -139,13 +171,13 @@ impl Fetch {
                 }
             };
             let reused = checkout.reused;
-            let miss = match self.exchange(checkout, &mut outgoing, &endpoint).await {
+            let miss = match self.exchange(checkout, &mut outgoing, endpoint).await {
                 Ok((head, rest)) => {
                     endpoint.succeeded();
                     return Ok(Fetched {
                         head,
                         rest,
-                        endpoint,
+                        endpoint: endpoint.label,
                         under_way,
                     });
                 }
@@ -155,7 +187,7 @@ impl Fetch {
             if reused {
                 stale += 1;
             } else {
-                self.upstream.failed(&endpoint);
+                self.upstream.failed(endpoint);
                 tried.push(endpoint.id);
                 if tried.len() > self.upstream.config.retries as usize {
                     return Err(Refusal::UpstreamFailed);
@@ -200,7 +232,7 @@ impl Fetch {
         &self,
         checkout: Checkout,
         outgoing: &mut Outgoing<'_>,
-        endpoint: &Arc<EndpointState>,
+        endpoint: &EndpointState,
     ) -> Result<(Parts, Rest), Miss> {
         let own_host = self.own_host.then_some(&endpoint.config.authority);
         match checkout.sender {
@@ -274,7 +306,7 @@ impl Fetch {
 
     async fn connection(
         &self,
-        endpoint: &Arc<EndpointState>,
+        endpoint: &EndpointState,
         stale: usize,
     ) -> Result<Checkout, OpenError> {
         // After a few connections that had died in the pool, the rest of it is likely dead too.
@@ -376,7 +408,7 @@ mod tests {
         happens: impl Future<Output = ()>,
     ) -> u128 {
         let fetch = Fetch {
-            upstream: Arc::new(upstream(1, Balance::RoundRobin)),
+            upstream: Whereto::Kept(Arc::new(upstream(1, Balance::RoundRobin))),
             pools: Rc::default(),
             protocol: Protocol::Http1,
             first_byte_timeout: Duration::from_secs(3),

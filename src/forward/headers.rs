@@ -16,6 +16,7 @@ use http_body::Frame;
 
 use self::names::{Names, Verdict};
 use crate::config::{self, Credentials};
+use crate::lasting;
 use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::request::head::Head;
@@ -42,9 +43,9 @@ impl HeaderPlan {
                 Credentials::Strip => &screens.strip,
                 Credentials::Pass => &screens.pass,
             }),
-            status_header: identity.status_header.clone(),
-            request_id_header: identity.request_id_header.clone(),
-            rules: route.headers.clone(),
+            status_header: lasting::name(&identity.status_header),
+            request_id_header: lasting::name(&identity.request_id_header),
+            rules: lasting_rules(&route.headers),
         }
     }
 
@@ -318,6 +319,18 @@ fn join_cookies(headers: &mut HeaderMap) {
     let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
     if let (Ok(joined), Entry::Occupied(mut line)) = (joined, headers.entry(COOKIE)) {
         line.insert(joined);
+    }
+}
+
+/// The same rules, whose names, and what every client may see of them, are cloned without counting.
+fn lasting_rules(rules: &config::HeaderRules) -> config::HeaderRules {
+    let name = |(name, value): &(HeaderName, HeaderValue)| (lasting::name(name), value.clone());
+    let both =
+        |(name, value): &(HeaderName, HeaderValue)| (lasting::name(name), lasting::value(value));
+    config::HeaderRules {
+        request_set: rules.request_set.iter().map(name).collect(),
+        response_set: rules.response_set.iter().map(both).collect(),
+        ..rules.clone()
     }
 }
 

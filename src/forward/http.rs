@@ -19,7 +19,7 @@ use crate::body::{Body, BodyError, UploadState};
 use crate::config::{self, CaptureFrom, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
 use crate::forward::expiring::Expiring;
-use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay};
+use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay, Whereto};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
 use crate::forward::listening;
 use crate::forward::pool::Pools;
@@ -200,7 +200,7 @@ impl Carriage {
         journal.upload = self.upload(&exchange.body)?;
         let request = self.request(&mut exchange, journal, switching)?;
         let fetch = Fetch {
-            upstream: Arc::clone(&self.upstream),
+            upstream: Whereto::Lent(&self.upstream),
             pools: Rc::clone(exchange.line.pools),
             protocol: match switching {
                 Switching::No => self.upstream.config.protocol,
@@ -218,10 +218,10 @@ impl Carriage {
             }
             OnDisconnect::Finish => {
                 let hear = pass_on(Arc::clone(&self.plan), hints);
-                finish(fetch, request, hear).await?
+                finish(fetch.keeping(&self.upstream), request, hear).await?
             }
         };
-        journal.answered(&fetched.endpoint.label);
+        journal.answered(fetched.endpoint);
         match fetched.rest {
             Rest::Switched(channel) => {
                 let lease = exchange.admission.stream(&exchange.permit).await?;
@@ -520,7 +520,7 @@ fn pass_on<'p>(
 /// Runs the fetch as a task of its own: it goes on when the client leaves, and the answer is then read to its
 /// end, so that the upstream's work is not cut off.
 async fn finish(
-    fetch: Fetch,
+    fetch: Fetch<'static>,
     request: Request<Body>,
     mut hear: impl FnMut(StatusCode, HeaderMap) + 'static,
 ) -> Result<Fetched, Refusal> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Balance};
 use crate::forward::connect::{Connector, TlsError};
+use crate::lasting;
 use crate::observe::sparing::Sparing;
 
 /// A service behind the gateway, compiled.
@@ -23,7 +24,7 @@ pub struct EndpointState {
     /// Unique in the process; the key of each worker's pool.
     pub id: usize,
     /// What logs and metrics call it: `host:port` or the socket's path.
-    pub label: Arc<str>,
+    pub label: &'static str,
     /// Its place in the configuration.
     pub config: config::Endpoint,
     /// Opens connections to it.
@@ -132,7 +133,7 @@ impl EndpointState {
         };
         Ok(Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            label: label.into(),
+            label: lasting::text(&label),
             config: endpoint.clone(),
             connector,
             in_flight: AtomicU32::new(0),

@@ -12,6 +12,7 @@ use crate::identity::jwt::Jws;
 use crate::identity::key::{self, Key, KeyError};
 use crate::identity::keyset::{KeySet, KeySetError};
 use crate::identity::sessions::OwnSessions;
+use crate::lasting;
 use crate::refusal::Refusal;
 
 /// An issuer, ready to verify.
@@ -94,7 +95,8 @@ impl Issuer {
         identity: &IdentityHeaders,
         sources: KeySources<'_>,
     ) -> Result<Vec<Self>, BuildError> {
-        let headers: Arc<[_]> = identity.headers.clone().into();
+        let lasting = |(name, path): &(_, ClaimPath)| (lasting::name(name), path.clone());
+        let headers: Arc<[_]> = identity.headers.iter().map(lasting).collect();
         issuers
             .iter()
             .enumerate()

@@ -7,6 +7,7 @@ use http::HeaderValue;
 
 use crate::config::{self, Bucket, Callers, LimitClass, LimitFigures, RedisAway, StreamsExceeded};
 use crate::identity::{Caller, Identity};
+use crate::lasting;
 use crate::policy::holds;
 
 /// A route's limits, compiled: what counts for each class.
@@ -147,7 +148,9 @@ fn policy(class: &str, figures: &LimitFigures) -> HeaderValue {
         ));
     }
     // A class's name is plain, so that it always fits.
-    HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""))
+    HeaderValue::from_str(&text).map_or(HeaderValue::from_static(""), |policy| {
+        lasting::value(&policy)
+    })
 }
 
 #[cfg(test)]

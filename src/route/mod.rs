@@ -22,6 +22,7 @@ use crate::forward::websocket::switch;
 use crate::identity::assertion::Seal;
 use crate::jobs::Jobs;
 use crate::journal::Journal;
+use crate::lasting;
 use crate::limits::class::Rules;
 use crate::observe::metrics::RouteId;
 use crate::policy::Policy;
@@ -34,7 +35,7 @@ use crate::resources::Resources;
 /// A compiled route.
 pub struct Route {
     /// Its name in the configuration.
-    pub name: Arc<str>,
+    pub name: &'static str,
     /// Its label in the metrics.
     pub id: RouteId,
     /// What it demands of a caller.
@@ -139,7 +140,7 @@ impl Route {
     pub fn build(route: &config::Route, materials: &Materials<'_>) -> Result<Self, TlsError> {
         let resources = materials.resources;
         Ok(Self {
-            name: Arc::clone(&route.name),
+            name: lasting::text(&route.name),
             id: resources.metrics.route(&route.name),
             policy: Policy::build(route),
             limits: Rules::build(route, &materials.config.limits),

@@ -133,7 +133,7 @@ fn figures(gate: &Arc<Gate>, metrics: &Metrics) -> Vec<Registration> {
                 "Whether an endpoint may be used.",
                 &[
                     ("upstream", &upstream.config.name),
-                    ("endpoint", &endpoint.label),
+                    ("endpoint", endpoint.label),
                 ],
                 move || f64::from(u8::from(held.is_healthy())),
             ));
