@@ -191,7 +191,9 @@ impl Gate {
             downstream,
             offered_bearer: false,
             token_in_query: false,
-            admission: self.limits.admission(route.limits.as_ref()),
+            admission: self
+                .limits
+                .admission(route.limits.as_ref(), &conn.desk.near),
         };
         let mut waiting = journal.waiting(&head);
         let passed = self.pass(conn, &mut passing, waiting.journal()).await;

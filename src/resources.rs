@@ -20,6 +20,7 @@ use crate::identity::sightings::Sightings;
 use crate::jobs::keeper::Keeper;
 use crate::journal::Book;
 use crate::limits::Counts;
+use crate::limits::near::Near;
 use crate::observe::access::Sink;
 use crate::observe::metrics::Metrics;
 use crate::observe::readiness::Board;
@@ -150,6 +151,8 @@ pub struct Desk {
     pub pools: Rc<Pools>,
     /// Tokens that this worker has seen verified.
     pub tokens: LocalTokens,
+    /// Meters of guests that it has met.
+    pub near: Near,
     /// Tunnels under way: they outlive the connection that they came over.
     tunnels: Rc<Cell<usize>>,
     /// What stands for tokens in URLs.
@@ -171,6 +174,7 @@ impl Desk {
             pools: Rc::new(Pools::telling(Arc::clone(&book.cells))),
             tokens: LocalTokens::new(config.tokens.worker_cache_size)
                 .telling(Arc::clone(&book.cells)),
+            near: Near::default(),
             tunnels: Rc::default(),
             index,
             tickets: Arc::clone(&resources.tickets),

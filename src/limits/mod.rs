@@ -1,5 +1,6 @@
 //! How much a caller may ask: the class that it is in (`class.rs`), what it has taken (`meter.rs`), and what it is
-//! told of that (`told.rs`). `meters.rs` keeps the meters of all callers, `days.rs` knows when a day is over. Refuses
+//! told of that (`told.rs`). `meters.rs` keeps the meters of all callers, `near.rs` those that a worker has met,
+//! `days.rs` knows when a day is over. Refuses
 //! with 429; what a route demands of a caller is `policy`'s.
 
 pub mod class;
@@ -7,6 +8,7 @@ pub mod days;
 mod figures;
 pub mod meter;
 pub mod meters;
+pub mod near;
 pub mod shared;
 pub mod told;
 
@@ -21,6 +23,7 @@ use self::days::Days;
 use self::figures::Refused;
 use self::meter::{Exceeded, Limit, Meter, Moment, Place, Spent};
 use self::meters::{Meters, Subject};
+use self::near::Near;
 use self::shared::{Calendar, Key, Shared, Wish};
 use self::told::Told;
 use crate::clock::Clock;
@@ -69,6 +72,7 @@ pub struct Counts {
 /// One request on its way through the limits.
 pub struct Admission<'l> {
     limits: &'l Limits,
+    near: &'l Near,
     /// `None`: it is not limited.
     rules: Option<&'l Rules>,
     lease: Option<Lease>,
@@ -123,10 +127,11 @@ impl Limits {
         }
     }
 
-    /// A request's way through them, under the rules of its route.
-    pub fn admission<'l>(&'l self, rules: Option<&'l Rules>) -> Admission<'l> {
+    /// A request's way through them, under the rules of its route. `near` is its worker's.
+    pub fn admission<'l>(&'l self, rules: Option<&'l Rules>, near: &'l Near) -> Admission<'l> {
         Admission {
             limits: self,
+            near,
             rules,
             lease: None,
             told: None,
@@ -167,18 +172,22 @@ impl Limits {
     }
 
     /// The caller's class and meter; `None`: no class takes it.
-    fn seat<'p>(&self, permit: &'p Permit, rules: &Rules) -> Option<Cow<'p, Seat>> {
+    fn seat<'p>(
+        &self,
+        permit: &'p Permit,
+        (rules, near): (&Rules, &Near),
+    ) -> Option<Cow<'p, Seat>> {
         match permit.identity() {
             Some(identity) if rules.bucket.is_empty() => {
-                let make = || Arc::new(self.find_seat(permit, rules));
+                let make = || Arc::new(self.find_seat(permit, (rules, near)));
                 let kept: Option<&Option<Seat>> = identity.remembered.get_or_init(make);
                 kept?.as_ref().map(Cow::Borrowed)
             }
-            _ => self.find_seat(permit, rules).map(Cow::Owned),
+            _ => self.find_seat(permit, (rules, near)).map(Cow::Owned),
         }
     }
 
-    fn find_seat(&self, permit: &Permit, rules: &Rules) -> Option<Seat> {
+    fn find_seat(&self, permit: &Permit, (rules, near): (&Rules, &Near)) -> Option<Seat> {
         let class = class::find(&self.classes, permit.caller())?;
         let subject = match permit.identity() {
             Some(identity) => Subject::User(&identity.issuer, &identity.user_id),
@@ -189,7 +198,11 @@ impl Limits {
             day: self.days.at(self.clock.now()).number,
             day_left: Duration::ZERO,
         };
-        let meter = self.meters.obtain(subject, &rules.bucket, now);
+        let find = || self.meters.obtain(subject, &rules.bucket, now);
+        let meter = match subject {
+            Subject::User(..) => find(),
+            Subject::Address(client) => near.obtain(client, &rules.bucket, find),
+        };
         let key = self.shared.as_ref();
         let key = key.map(|_| Key::of(subject, &rules.bucket));
         Some(Seat { class, meter, key })
@@ -219,7 +232,7 @@ impl Admission<'_> {
             return Ok(());
         }
         let limits = self.limits;
-        let Some(seat) = limits.seat(ask.permit, rules) else {
+        let Some(seat) = limits.seat(ask.permit, (rules, self.near)) else {
             self.rules = None;
             return Ok(());
         };
@@ -267,7 +280,7 @@ impl Admission<'_> {
         let limits = self.limits;
         let Some((rules, seat)) = self
             .rules
-            .and_then(|rules| Some((rules, limits.seat(permit, rules)?)))
+            .and_then(|rules| Some((rules, limits.seat(permit, (rules, self.near))?)))
         else {
             return Ok(None);
         };

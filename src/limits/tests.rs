@@ -12,6 +12,7 @@ use crate::request::peer::Peer;
 struct Scene {
     limits: Limits,
     rules: Option<Rules>,
+    near: Near,
     head: Head,
 }
 
@@ -57,6 +58,7 @@ impl Scene {
                 &Metrics::new(1),
             ),
             rules: Rules::build(&config.routes[0], &config.limits),
+            near: Near::default(),
             head: head(&config, &[]),
         }
     }
@@ -66,7 +68,7 @@ impl Scene {
     }
 
     fn admission(&self) -> Admission<'_> {
-        self.limits.admission(self.rules.as_ref())
+        self.limits.admission(self.rules.as_ref(), &self.near)
     }
 
     fn ask(&self, caller: &Caller) -> Result<(), Refusal> {
