@@ -6,7 +6,7 @@
 //! a tenth of a millisecond, while a worker that waits stands still with all its connections, and a bad token,
 //! sent over and over, would keep all workers in a line.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,7 +73,7 @@ pub trait Generations {
 #[derive(Debug)]
 pub struct LocalTokens {
     tokens: RefCell<Epoch>,
-    counts: Arc<TokenCounts>,
+    counts: TokenCounts,
     /// The worker's figures.
     cells: Option<Arc<Cells>>,
 }
@@ -93,9 +93,9 @@ struct Epoch {
 #[derive(Debug, Default)]
 pub struct TokenCounts {
     /// Tokens that were known, here or in the shared cache.
-    pub hits: AtomicU64,
+    pub hits: Cell<u64>,
     /// Tokens that had to be verified.
-    pub misses: AtomicU64,
+    pub misses: Cell<u64>,
 }
 
 impl LocalTokens {
@@ -108,7 +108,7 @@ impl LocalTokens {
                 refused: Halves::new(size.min(MOST)),
                 met: Met::none(),
             }),
-            counts: Arc::default(),
+            counts: TokenCounts::default(),
             cells: None,
         }
     }
@@ -121,13 +121,13 @@ impl LocalTokens {
     }
 
     /// The worker's counters.
-    pub fn counts(&self) -> &Arc<TokenCounts> {
+    pub fn counts(&self) -> &TokenCounts {
         &self.counts
     }
 
     /// Notes a token that was known.
     pub(crate) fn count_hit(&self) {
-        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        self.counts.hits.update(|hits| hits + 1);
         if let Some(cells) = &self.cells {
             cells.token_cache_hit();
         }
@@ -135,7 +135,7 @@ impl LocalTokens {
 
     /// Notes a token that was not.
     pub(crate) fn count_miss(&self) {
-        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        self.counts.misses.update(|misses| misses + 1);
         if let Some(cells) = &self.cells {
             cells.token_cache_miss();
         }

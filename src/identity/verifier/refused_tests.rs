@@ -1,7 +1,5 @@
 //! Refused tokens, remembered: which, how long, and how many. That one was judged shows in the count of misses.
 
-use std::sync::atomic::Ordering;
-
 use super::tests::*;
 use super::*;
 use crate::config;
@@ -30,7 +28,7 @@ impl Desk {
 
     /// Why it is refused, and how many tokens were judged for that.
     async fn ask(&self, token: &str) -> (Option<Refusal>, u64) {
-        let judged = || self.local.counts().misses.load(Ordering::Relaxed);
+        let judged = || self.local.counts().misses.get();
         let before = judged();
         let caller = self.verifier.identify(&self.local, credential(token), None);
         let refusal = match caller.await {
