@@ -105,7 +105,8 @@ def routes(count, auth):
     return "".join(others) + f'[[route]]\nname = "all"\npath = "/{{*rest}}"\nupstream = "app"\nauth = "{auth}"\n'
 
 
-def configuration(port, upstream, *, auth="public", route_count=1, workers=1, access=False):
+def configuration(port, upstream, *, auth="public", route_count=1, workers=1, access=False, silent=None):
+    """With `silent`, an upstream of HTTP/2 on that port is behind `/silent`."""
     issuer = (
         f'[[issuer]]\nname = "bench"\niss = "{ISSUER}"\naudience = ["authenticated"]\n'
         f'algorithms = ["HS256"]\nsecret = "{SECRET}"\n'
@@ -118,6 +119,14 @@ def configuration(port, upstream, *, auth="public", route_count=1, workers=1, ac
         f"{issuer if auth != 'public' else ''}"
         f'[[upstream]]\nname = "app"\nendpoints = ["http://127.0.0.1:{upstream}"]\npool_max_idle = 512\n'
         f"{routes(route_count, auth)}"
+        f"{silent_route(silent) if silent else ''}"
+    )
+
+
+def silent_route(port):
+    return (
+        f'[[upstream]]\nname = "silent"\nendpoints = ["http://127.0.0.1:{port}"]\nprotocol = "http2"\n'
+        '[[route]]\nname = "silent"\npath = "/silent"\nupstream = "silent"\nauth = "public"\n'
     )
 
 
@@ -128,7 +137,7 @@ def spawn(words, cpus, **more):
     def prepare():
         os.sched_setaffinity(0, cpus)
 
-    return subprocess.Popen(list(map(str, words)), preexec_fn=prepare, start_new_session=True, **more)
+    return subprocess.Popen(list(map(str, words)), preexec_fn=prepare, process_group=0, **more)
 
 
 def stop(process):
