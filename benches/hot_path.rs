@@ -299,7 +299,7 @@ fn route_found(bencher: Bencher<'_, '_>, routes: usize) {
     bencher.bench_local(|| router.find(black_box(&head)).unwrap().route);
 }
 
-/// What the upstream gets: hop-by-hop and identity fields out, forwarding and identity in.
+/// What the upstream gets: hop-by-hop and identity fields out, the lines of forwarding and identity behind.
 #[divan::bench]
 fn headers_for_upstream(bencher: Bencher<'_, '_>) {
     let config = plain(1);
@@ -314,7 +314,10 @@ fn headers_for_upstream(bencher: Bencher<'_, '_>) {
         .with_inputs(|| parts("/api/things?page=2", "token").headers)
         .bench_local_refs(|headers| {
             let (id, forwarding) = (&id, &forwarding);
-            plan.request(headers, &head, &permit, Stamp { id, forwarding });
+            let tail = plan.request(headers, &head, &permit, Stamp { id, forwarding });
+            let mut lines = Vec::with_capacity(1024);
+            tail.write(&mut lines);
+            lines
         });
 }
 

@@ -112,9 +112,7 @@ impl Own {
         let text = serde_json::to_string(&Verified::of(identity)).map_err(|_| Refusal::Internal)?;
         let mut response = page::page(JSON, StatusCode::OK, text);
         let headers = response.headers_mut();
-        for (name, value) in &identity.headers {
-            headers.insert(name.clone(), value.clone());
-        }
+        identity.headers.put(headers);
         let authenticated = HeaderValue::from_static("authenticated");
         headers.insert(self.status_header.clone(), authenticated);
         headers.insert(self.request_id_header.clone(), call.id.header_value());

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::body::{Body, BodyFault, UploadState};
 use crate::config::{Balance, Protocol};
+use crate::forward::headers::Tail;
 use crate::forward::http1::reading::{Exchanged, Reading};
 use crate::forward::http1::sending;
 use crate::forward::http2;
@@ -33,6 +34,8 @@ use crate::wire::turns;
 pub struct Fetch<'u> {
     /// Where to.
     pub upstream: Whereto<'u>,
+    /// What is said behind the fields of the request's head; `None`: they say it.
+    pub tail: Option<Tail<'u>>,
     /// The worker's connections.
     pub pools: Rc<Pools>,
     /// What to speak: an upgrade asks for HTTP/1.1 whatever the upstream's protocol.
@@ -126,10 +129,11 @@ impl Drop for UnderWay {
 }
 
 impl Fetch<'_> {
-    /// The same, for as long as it takes.
+    /// The same, for as long as it takes: what it is to say must be in the head of the request.
     pub fn keeping(self, upstream: &Arc<Upstream>) -> Fetch<'static> {
         Fetch {
             upstream: Whereto::Kept(Arc::clone(upstream)),
+            tail: None,
             pools: self.pools,
             protocol: self.protocol,
             first_byte_timeout: self.first_byte_timeout,
@@ -148,7 +152,7 @@ impl Fetch<'_> {
         request: Request<Body>,
         hear: &mut dyn FnMut(StatusCode, HeaderMap),
     ) -> Result<Fetched, Refusal> {
-        let mut outgoing = Outgoing::new(request, hear);
+        let mut outgoing = Outgoing::new(request, self.tail.as_ref(), hear);
         let mut tried: Vec<usize> = Vec::new();
         let mut stale = 0;
         loop {
@@ -409,6 +413,7 @@ mod tests {
     ) -> u128 {
         let fetch = Fetch {
             upstream: Whereto::Kept(Arc::new(upstream(1, Balance::RoundRobin))),
+            tail: None,
             pools: Rc::default(),
             protocol: Protocol::Http1,
             first_byte_timeout: Duration::from_secs(3),

@@ -1,29 +1,23 @@
 //! What the upstream sees, and what the client sees of its answer: hop-by-hop fields cut, everything that
-//! could be mistaken for our word removed, then our word put in. Names are compared as a CGI upstream would
+//! could be mistaken for our word removed, then our word put behind (`tail.rs`). Names are compared as a CGI upstream would
 //! fold them: lower case, and whatever is no letter or digit as `-` (CVE-2025-64484).
 
 mod names;
+mod tail;
 
-use std::fmt::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{
-    self, COOKIE, Entry, FORWARDED, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-};
+use http::header::{self, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 use http_body::Frame;
 
 use self::names::{Names, Verdict};
+pub use self::tail::{Forwarding, Stamp, Tail};
 use crate::config::{self, Credentials};
 use crate::lasting;
-use crate::observe::request_id::RequestId;
 use crate::policy::Permit;
 use crate::request::head::Head;
-use crate::request::host::Host;
-use crate::request::peer::{
-    self, Client, Peer, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
-};
+use crate::request::peer::Client;
 
 /// A route's header work, compiled.
 #[derive(Debug)]
@@ -49,27 +43,33 @@ impl HeaderPlan {
         }
     }
 
-    /// Makes the request's headers those for the upstream. `Host` stays what `Head::read` made of it.
-    pub fn request(&self, headers: &mut HeaderMap, head: &Head, permit: &Permit, stamp: Stamp<'_>) {
+    /// Makes the request's headers those for the upstream, but for the tail. `Host` stays what `Head::read` made of it.
+    pub fn request<'r>(
+        &'r self,
+        headers: &mut HeaderMap,
+        head: &'r Head,
+        permit: &'r Permit,
+        stamp: Stamp<'r>,
+    ) -> Tail<'r> {
         if self.strip_request(headers, head.client()).cookie {
             join_cookies(headers);
         }
         for name in &self.rules.request_remove {
             headers.remove(name);
         }
-        let identity = permit
-            .identity()
-            .map_or(&[][..], |identity| &identity.headers);
-        headers.reserve(identity.len() + self.rules.request_set.len() + 6);
         set_all(headers, &self.rules.request_set);
-        set_forwarding(headers, head, stamp.forwarding);
-        // Ours come last, and replace: no rule of a route can stand in their place.
-        set_all(headers, identity);
-        headers.insert(
-            self.status_header.clone(),
-            HeaderValue::from_static(permit.status().word()),
-        );
-        headers.insert(self.request_id_header.clone(), stamp.id.header_value());
+        Tail {
+            way: match head.client().trusted {
+                true => {
+                    tail::set_forwarding(headers, head);
+                    None
+                }
+                false => Some((stamp.forwarding, head.host().header())),
+            },
+            caller: permit.identity().map(|identity| &identity.headers),
+            status: (&self.status_header, permit.status()),
+            id: (&self.request_id_header, stamp.id),
+        }
     }
 
     /// Makes the answer's headers those for the client.
@@ -157,51 +157,6 @@ impl Seen {
             TRAILER => self.trailer = true,
             COOKIE => self.cookie = true,
             _ => {}
-        }
-    }
-}
-
-/// What is written into a request beside its identity.
-#[derive(Clone, Copy)]
-pub struct Stamp<'r> {
-    /// The request's id.
-    pub id: &'r RequestId,
-    /// Who forwarded it, where no trusted proxy did before.
-    pub forwarding: &'r Forwarding,
-}
-
-/// `X-Forwarded-For`, `Forwarded` and `X-Forwarded-Proto`, rendered. Those of a connection that no trusted
-/// proxy made are the same for all its requests: rendering them each time took a twentieth of a request.
-#[derive(Clone, Debug)]
-pub struct Forwarding {
-    addresses: Option<HeaderValue>,
-    nodes: Option<HeaderValue>,
-    proto: HeaderValue,
-}
-
-impl Forwarding {
-    /// For the requests of a connection.
-    pub fn from_peer(peer: Peer) -> Self {
-        Self::behind(&[], peer, peer.secure)
-    }
-
-    /// Behind these hops, farthest first.
-    fn behind(hops: &[IpAddr], peer: Peer, secure: bool) -> Self {
-        let address = peer.address.map(|address| address.to_canonical());
-        let proto = if secure { "https" } else { "http" };
-        let addresses = list(hops, address, push_plain);
-        let nodes = list(hops, address, |text, address| {
-            push_node(text, address, proto)
-        });
-        let value = |text: String| {
-            HeaderValue::try_from(text)
-                .ok()
-                .filter(|value| !value.is_empty())
-        };
-        Self {
-            addresses: value(addresses),
-            nodes: value(nodes),
-            proto: HeaderValue::from_static(proto),
         }
     }
 }
@@ -337,70 +292,6 @@ fn lasting_rules(rules: &config::HeaderRules) -> config::HeaderRules {
 fn set_all(headers: &mut HeaderMap, fields: &[(HeaderName, HeaderValue)]) {
     for (name, value) in fields {
         headers.insert(name.clone(), value.clone());
-    }
-}
-
-/// `X-Forwarded-*` and `Forwarded`: from the connection, or behind what a trusted proxy wrote.
-fn set_forwarding(headers: &mut HeaderMap, head: &Head, direct: &Forwarding) {
-    let client = head.client();
-    let told = match client.trusted {
-        true => &Forwarding::behind(&trusted_hops(headers, head), head.peer(), client.secure),
-        false => direct,
-    };
-    set_or_remove(headers, X_FORWARDED_FOR, told.addresses.clone());
-    set_or_remove(headers, FORWARDED, told.nodes.clone());
-    headers.insert(X_FORWARDED_PROTO, told.proto.clone());
-    if !(client.trusted && names_one_host(headers)) {
-        headers.insert(X_FORWARDED_HOST, head.host().header().clone());
-    }
-}
-
-/// The hops before the peer, as the proxies tell them; only the client, where they tell them in no way that
-/// can be read.
-fn trusted_hops(headers: &HeaderMap, head: &Head) -> Vec<IpAddr> {
-    let told = peer::forwarded_for(headers).or_else(|| peer::forwarded_nodes(headers));
-    // Contradicting headers made the peer itself the client: then nothing of them is passed on.
-    let believed = told.filter(|_| head.client().address != head.peer().address);
-    believed.unwrap_or_default()
-}
-
-fn names_one_host(headers: &HeaderMap) -> bool {
-    let mut stated = headers.get_all(X_FORWARDED_HOST).iter();
-    stated.next().is_some_and(|value| Host::read(value).is_ok()) && stated.next().is_none()
-}
-
-fn set_or_remove(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
-    match value {
-        Some(value) => headers.insert(name, value),
-        None => headers.remove(name),
-    };
-}
-
-fn list(hops: &[IpAddr], last: Option<IpAddr>, push: impl Fn(&mut String, IpAddr)) -> String {
-    let mut text = String::with_capacity(48);
-    for address in hops.iter().copied().chain(last) {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        push(&mut text, address);
-    }
-    text
-}
-
-fn push_plain(text: &mut String, address: IpAddr) {
-    // Writing to a String does not fail.
-    let _ = write!(text, "{address}");
-}
-
-/// One hop of `Forwarded` (RFC 7239 §4); IPv6 stands in brackets and quotes. The scheme is the first hop's.
-fn push_node(text: &mut String, address: IpAddr, proto: &str) {
-    let is_client = text.is_empty();
-    let _ = match address {
-        IpAddr::V4(address) => write!(text, "for={address}"),
-        IpAddr::V6(address) => write!(text, "for=\"[{address}]\""),
-    };
-    if is_client {
-        let _ = write!(text, ";proto={proto}");
     }
 }
 

@@ -83,7 +83,7 @@ async fn ask(endpoint: &EndpointState, path: &str, protocol: Protocol) -> Option
             let mut request = request.body(Body::Empty).ok()?;
             let mut channel = Channel::new(wire);
             let mut sending = Sending::new(&mut request);
-            sending.aim(&request);
+            sending.aim(&request, |_| ());
             let answer = poll_fn(|cx| {
                 sending::poll_exchange(cx, &mut channel, &mut sending, &mut |_, _| ())
             });

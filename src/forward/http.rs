@@ -20,7 +20,7 @@ use crate::config::{self, CaptureFrom, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
 use crate::forward::expiring::Expiring;
 use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay, Whereto};
-use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp};
+use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp, Tail};
 use crate::forward::listening;
 use crate::forward::pool::Pools;
 use crate::forward::relay::{Relay, Upload, UploadLimits, drain};
@@ -168,9 +168,21 @@ impl Carriage {
         permit: &Permit,
         stamp: Stamp<'_>,
     ) -> Result<(), Refusal> {
-        self.plan.request(headers, head, permit, stamp);
+        self.prepare(headers, head, permit, stamp)?.put(headers);
+        Ok(())
+    }
+
+    /// The same, but for the tail.
+    fn prepare<'r>(
+        &'r self,
+        headers: &mut HeaderMap,
+        head: &'r Head,
+        permit: &'r Permit,
+        stamp: Stamp<'r>,
+    ) -> Result<Tail<'r>, Refusal> {
+        let tail = self.plan.request(headers, head, permit, stamp);
         let (Some(assertion), Some(identity)) = (&self.assertion, permit.identity()) else {
-            return Ok(());
+            return Ok(tail);
         };
         let bound = Bound {
             method: head.method(),
@@ -179,7 +191,8 @@ impl Carriage {
         assertion.put(headers, identity, bound).map_err(|error| {
             tracing::error!(route = %self.route, %error, "an assertion could not be signed");
             Refusal::Internal
-        })
+        })?;
+        Ok(tail)
     }
 
     /// Carries the request and brings the head of the answer; the body follows on its own.
@@ -198,9 +211,30 @@ impl Carriage {
         }
         self.hear_end(&mut exchange.body).await?;
         journal.upload = self.upload(&exchange.body)?;
-        let request = self.request(&mut exchange, journal, switching)?;
+        let (id, forwarding) = (journal.id, exchange.forwarding);
+        let stamp = Stamp {
+            id: &id,
+            forwarding,
+        };
+        let headers = &mut exchange.parts.headers;
+        let tail = self.prepare(headers, exchange.head, &exchange.permit, stamp)?;
+        let tail = match self.on_disconnect {
+            OnDisconnect::Cancel => Some(tail),
+            // What it says of the request may be gone before that is over.
+            OnDisconnect::Finish => {
+                tail.put(headers);
+                None
+            }
+        };
+        let body = std::mem::take(&mut exchange.body);
+        let upgrade = (switching != Switching::No).then(|| exchange.head.upgrade());
+        if let Some(watch) = &exchange.watch {
+            listening::make_audible(headers, watch);
+        }
+        let request = self.request(exchange.parts, (body, &journal.upload), upgrade);
         let fetch = Fetch {
             upstream: Whereto::Lent(&self.upstream),
+            tail,
             pools: Rc::clone(exchange.line.pools),
             protocol: match switching {
                 Switching::No => self.upstream.config.protocol,
@@ -296,24 +330,14 @@ impl Carriage {
         }
     }
 
-    /// The request as the upstream gets it.
+    /// The request as the upstream gets it, of what is left of the client's.
     fn request(
         &self,
-        exchange: &mut Exchange<'_, '_>,
-        journal: &Journal,
-        switching: Switching,
-    ) -> Result<Request<Body>, Refusal> {
-        let body = std::mem::take(&mut exchange.body);
-        let parts = &mut *exchange.parts;
-        let stamp = Stamp {
-            id: &journal.id,
-            forwarding: exchange.forwarding,
-        };
-        self.dress(&mut parts.headers, exchange.head, &exchange.permit, stamp)?;
-        if let Some(watch) = &exchange.watch {
-            listening::make_audible(&mut parts.headers, watch);
-        }
-        let mut request = Request::new(match &journal.upload {
+        parts: &mut Parts,
+        (body, upload): (Body, &Option<Rc<UploadState>>),
+        upgrade: Option<&Upgrade>,
+    ) -> Request<Body> {
+        let mut request = Request::new(match upload {
             None => Body::Empty,
             Some(state) => {
                 let state = Rc::clone(state);
@@ -323,10 +347,10 @@ impl Carriage {
         *request.method_mut() = parts.method.clone();
         *request.uri_mut() = parts.uri.clone();
         *request.headers_mut() = std::mem::take(&mut parts.headers);
-        if switching != Switching::No {
-            switch::ask(&mut request, exchange.head.upgrade());
+        if let Some(upgrade) = upgrade {
+            switch::ask(&mut request, upgrade);
         }
-        Ok(request)
+        request
     }
 
     /// An answer whose body follows.

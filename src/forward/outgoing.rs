@@ -8,6 +8,7 @@ use http_body::Body as HttpBody;
 
 use crate::body::Body;
 use crate::config::Endpoint;
+use crate::forward::headers::Tail;
 use crate::forward::http1::head::expects_body;
 use crate::forward::http1::sending::Sending;
 use crate::forward::http2::Fault;
@@ -22,6 +23,8 @@ pub struct Outgoing<'h> {
     bodiless: bool,
     /// Its bytes over HTTP/1.1.
     sending: Option<Box<Sending>>,
+    /// What is said behind the fields of its head.
+    tail: Option<&'h Tail<'h>>,
     /// Whom interim answers to it are told.
     hear: Hear<'h>,
     /// It was given away over HTTP/2 and did not come back.
@@ -33,11 +36,12 @@ type Hear<'h> = &'h mut dyn FnMut(StatusCode, HeaderMap);
 
 impl<'h> Outgoing<'h> {
     /// A request of which nothing was sent.
-    pub fn new(request: Request<Body>, hear: Hear<'h>) -> Self {
+    pub fn new(request: Request<Body>, tail: Option<&'h Tail<'h>>, hear: Hear<'h>) -> Self {
         Self {
             bodiless: request.body().size_hint().exact() == Some(0),
             request,
             sending: None,
+            tail,
             hear,
             lost: false,
         }
@@ -71,7 +75,10 @@ impl<'h> Outgoing<'h> {
         let sending = self
             .sending
             .get_or_insert_with(|| Box::new(Sending::new(request)));
-        sending.aim(request);
+        let tail = self.tail;
+        sending.aim(request, |out| {
+            tail.into_iter().for_each(|tail| tail.write(out))
+        });
         (sending, self.hear)
     }
 
@@ -87,6 +94,9 @@ impl<'h> Outgoing<'h> {
         *head.version_mut() = Version::HTTP_2;
         *head.headers_mut() = self.request.headers().clone();
         let headers = head.headers_mut();
+        if let Some(tail) = self.tail {
+            tail.put(headers);
+        }
         let stated = headers.remove(HOST);
         for name in OF_A_CONNECTION {
             headers.remove(name);

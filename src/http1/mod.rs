@@ -6,6 +6,7 @@
 pub mod channel;
 pub mod fields;
 pub mod framing;
+pub mod lines;
 pub mod link;
 pub mod outbox;
 

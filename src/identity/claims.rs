@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::UnixSeconds;
 use crate::config::ClaimPath;
+use crate::http1::lines::Lines;
 use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
 use crate::identity::issuer::Issuer;
@@ -120,21 +121,16 @@ impl Issuer {
         })
     }
 
-    fn render_headers(
-        &self,
-        claims: &Map<String, Value>,
-    ) -> Result<Vec<(HeaderName, HeaderValue)>, Refusal> {
-        let mut headers = Vec::with_capacity(self.headers.len());
-        for (name, path) in &*self.headers {
+    fn render_headers(&self, claims: &Map<String, Value>) -> Result<Lines, Refusal> {
+        let render = |(name, path): &(HeaderName, ClaimPath)| {
             let comma = match self.roles.contains(path) {
                 true => Comma::Encoded,
                 false => Comma::Kept,
             };
-            if let Some(value) = render(path, claims, comma)? {
-                headers.push((name.clone(), value));
-            }
-        }
-        Ok(headers)
+            let value = render(path, claims, comma).transpose()?;
+            Some(value.map(|value| (name.clone(), value)))
+        };
+        self.headers.iter().filter_map(render).collect()
     }
 }
 

@@ -33,12 +33,11 @@ pub mod verifier;
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderName, HeaderValue};
-
 use self::assertion::Assertions;
 use self::claims::Claims;
 use self::sessions::LastUse;
 use crate::clock::UnixSeconds;
+use crate::http1::lines::Lines;
 use crate::refusal::Refusal;
 use crate::request::credential::Credential;
 use crate::secret::Secret;
@@ -71,7 +70,7 @@ pub struct Identity {
     /// All the claims.
     pub claims: Claims,
     /// The identity headers for the upstream, rendered and encoded.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Lines,
     /// The token itself, so that a reload can judge it again. Empty for an identity made by a `[[test]]`.
     pub token: Secret<Arc<str>>,
     /// What was signed about it for upstreams.

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
+use crate::http1::lines::Lines;
 use crate::identity::Identity;
 use crate::identity::assertion::Assertions;
 use crate::identity::claims::Claims;
@@ -101,7 +102,7 @@ pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
         issued_at: None,
         ends_at,
         claims: claims_of(json!({})),
-        headers: Vec::new(),
+        headers: Lines::default(),
         token: Secret::new("".into()),
         assertions: Assertions::default(),
         standing: None,

@@ -10,8 +10,10 @@ use http::{HeaderMap, HeaderValue, Request};
 use crate::attacks::rawh2::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, RST_STREAM, SETTINGS, block, frame,
 };
+use crate::harness::peer::RawUpstream;
 use crate::harness::service::{Asked, Serving};
-use crate::harness::{Gateway, Peer, Service, soon};
+use crate::harness::setup::token;
+use crate::harness::{Gateway, Peer, Service, Setup, soon};
 
 const GET: &str = "GET /a HTTP/1.1\r\nhost: here\r\n\r\n";
 
@@ -41,6 +43,31 @@ async fn raw(service: &Service) -> Http2 {
 }
 
 const OK: &[(&str, &str)] = &[(":status", "200")];
+
+#[tokio::test]
+async fn a_caller_is_told_the_same_over_both_protocols_whoever_waits() {
+    let get = format!(
+        "GET /a HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {}\r\nx-user-id: evil\r\n\r\n",
+        token(60)
+    );
+    for more in ["", "on_disconnect = \"finish\""] {
+        let setup = |url: &str, upstream: &str| {
+            let setup = Setup::new().issuer().upstream(url, upstream);
+            setup.guarded("required", "/{*rest}", more)
+        };
+        let service = Service::start().await;
+        let gateway = Gateway::start(&setup(&service.url(), "protocol = \"http2\"")).await;
+        let (_client, _serving, asked) = sent(&service, &gateway, &get).await;
+        let values = asked.request.headers().get_all("x-user-id");
+        assert_eq!(values.iter().collect::<Vec<_>>(), ["u1"]);
+        let upstream = RawUpstream::start().await;
+        let gateway = Gateway::start(&setup(&upstream.url(), "")).await;
+        let mut client = gateway.client().await;
+        client.send(&get).await;
+        let head = upstream.accept().await.head().await;
+        assert_eq!(head.all("x-user-id"), ["u1"]);
+    }
+}
 
 #[tokio::test]
 async fn hints_reach_a_client_of_http1_before_the_answer() {

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::identity::testing::identity;
 use crate::identity::{Caller, Identity};
+use crate::observe::request_id::RequestId;
 use crate::request::head::HeadRules;
 use crate::request::peer::Peer;
 
@@ -31,7 +32,9 @@ fn known() -> Caller {
         )
     };
     Caller::Known(Arc::new(Identity {
-        headers: vec![field("x-user-id", "u1"), field("x-user-role", "member")],
+        headers: [field("x-user-id", "u1"), field("x-user-role", "member")]
+            .into_iter()
+            .collect(),
         ..identity("u1", 0)
     }))
 }
@@ -68,8 +71,24 @@ fn forward(sent: &[(&str, &str)], caller: Caller, peer: &str, more: &str) -> Hea
         id: &id,
         forwarding: &Forwarding::from_peer(head.peer()),
     };
-    plan.request(&mut parts.headers, &head, &Permit::for_test(caller), stamp);
-    parts.headers
+    let permit = Permit::for_test(caller);
+    let tail = plan.request(&mut parts.headers, &head, &permit, stamp);
+    let mut written = Vec::new();
+    tail.write(&mut written);
+    // What is said behind them, nothing in them says, and both ways to say it are the same.
+    let mut all = parts.headers.clone();
+    for line in std::str::from_utf8(&written)
+        .unwrap()
+        .split_terminator("\r\n")
+    {
+        let (name, value) = line.split_once(": ").unwrap();
+        let name: HeaderName = name.parse().unwrap();
+        assert!(!all.contains_key(&name), "{name} is said twice");
+        all.append(name, value.parse().unwrap());
+    }
+    tail.put(&mut parts.headers);
+    assert_eq!(parts.headers, all);
+    all
 }
 
 fn as_known(sent: &[(&str, &str)]) -> HeaderMap {

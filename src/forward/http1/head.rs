@@ -35,9 +35,13 @@ pub struct AnswerHead {
     pub version: Version,
 }
 
-/// Writes a request's head. Names and values of the `http` crate hold no line ends, so that nothing in them
+/// Writes a request's head, where `more` writes the lines behind its fields. Names and values of the `http` crate hold no line ends, so that nothing in them
 /// can end a line; the framing fields are ours alone.
-pub fn write(out: &mut Vec<u8>, request: &Request<Body>, announced: Announced) {
+pub fn write(
+    out: &mut Vec<u8>,
+    request: &Request<Body>,
+    (announced, more): (Announced, impl FnOnce(&mut Vec<u8>)),
+) {
     let target = request
         .uri()
         .path_and_query()
@@ -52,6 +56,7 @@ pub fn write(out: &mut Vec<u8>, request: &Request<Body>, announced: Announced) {
         }
         write_line(out, name.as_str(), value.as_bytes());
     }
+    more(out);
     match announced {
         Announced::Chunked => write_line(out, "transfer-encoding", b"chunked"),
         Announced::Length(length) => {

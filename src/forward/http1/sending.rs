@@ -58,13 +58,13 @@ impl Sending {
         }
     }
 
-    /// Writes the head anew, for a connection that nothing was sent on.
-    pub fn aim(&mut self, request: &Request<Body>) {
+    /// Writes the head anew, for a connection that nothing was sent on; `more` writes lines for its end.
+    pub fn aim(&mut self, request: &Request<Body>, more: impl FnOnce(&mut Vec<u8>)) {
         if self.head.capacity() == 0 {
             self.head.reserve(USUAL_HEAD);
         }
         self.head.clear();
-        head::write(&mut self.head, request, self.announced);
+        head::write(&mut self.head, request, (self.announced, more));
         self.head_sent = 0;
         self.touched = false;
         self.flushed = false;

@@ -26,6 +26,10 @@ impl Service {
         Self(RawUpstream::start().await)
     }
 
+    pub fn url(&self) -> String {
+        self.0.url()
+    }
+
     /// A gateway in front of it, where a route has these lines.
     pub fn setup(&self, lines: &str) -> Setup {
         self.setup_with("", lines)
@@ -35,7 +39,7 @@ impl Service {
     pub fn setup_with(&self, upstream: &str, lines: &str) -> Setup {
         let upstream = format!("protocol = \"http2\"\n{upstream}");
         Setup::new()
-            .upstream(&self.0.url(), &upstream)
+            .upstream(&self.url(), &upstream)
             .route("/{*rest}", lines)
     }
 

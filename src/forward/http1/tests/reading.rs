@@ -113,7 +113,7 @@ fn upload() -> (
         .body(Body::stream(Frames(receiver)))
         .unwrap();
     let mut sending = Box::new(Sending::new(&mut request));
-    sending.aim(&request);
+    sending.aim(&request, |_| ());
     (frames, sending)
 }
 

@@ -48,16 +48,31 @@ fn request(method: &str, body: Body) -> Request<Body> {
 }
 
 /// The bytes that leave, and whether they left well.
-async fn sent(mut request: Request<Body>) -> (String, Result<(), Fault>) {
+async fn sent(request: Request<Body>) -> (String, Result<(), Fault>) {
+    sent_with(request, "").await
+}
+
+async fn sent_with(mut request: Request<Body>, more: &str) -> (String, Result<(), Fault>) {
     let (mut channel, mut theirs) = connection();
     let mut sending = Sending::new(&mut request);
-    sending.aim(&request);
+    sending.aim(&request, |out| out.extend_from_slice(more.as_bytes()));
     let done = poll_fn(|cx| sending.poll(cx, &mut channel.wire)).await;
     assert_eq!(sending.is_done(), done.is_ok());
     drop(channel);
     let mut bytes = String::new();
     theirs.read_to_string(&mut bytes).await.unwrap();
     (bytes, done)
+}
+
+#[tokio::test]
+async fn more_lines_stand_behind_the_fields_of_a_head() {
+    for more in ["", "x-user-id: u1\r\nx-user-role: a\r\n"] {
+        let body = Body::Full(Some(Bytes::from_static(b"hi")));
+        let (bytes, done) = sent_with(request("POST", body), more).await;
+        let expected =
+            format!("POST /a?b=c HTTP/1.1\r\nx-a: b\r\n{more}content-length: 2\r\n\r\nhi");
+        assert_eq!((bytes, done.is_ok()), (expected, true));
+    }
 }
 
 #[tokio::test]
@@ -163,7 +178,7 @@ async fn a_large_body_passes_a_full_socket() {
     let mut request = request("PUT", Body::full(large.clone()));
     let (mut channel, mut theirs) = connection();
     let mut sending = Sending::new(&mut request);
-    sending.aim(&request);
+    sending.aim(&request, |_| ());
     assert!(sending.is_untouched());
     let send = async move {
         poll_fn(|cx| sending.poll(cx, &mut channel.wire))
