@@ -271,7 +271,8 @@ impl Carriage {
                 Err(Refusal::UpstreamFailed)
             }
             Rest::Body(source) => {
-                let lease = match is_stream(&fetched.head) {
+                let streaming = is_stream(&fetched.head);
+                let lease = match streaming {
                     true => exchange.admission.stream(&exchange.permit).await?,
                     false => None,
                 };
@@ -282,6 +283,7 @@ impl Carriage {
                 let answer = Answer {
                     head: fetched.head,
                     source,
+                    streaming,
                     lease,
                     under_way: fetched.under_way,
                 };
@@ -360,9 +362,8 @@ impl Carriage {
         mut exchange: Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
-        let lease = answer.lease.take();
+        let (lease, streaming) = (answer.lease.take(), answer.streaming);
         let (mut head, relay) = answer.open(self.upstream.config.idle_timeout)?;
-        let streaming = is_stream(&head);
         let body = match exchange.watch.take() {
             None => relay.into_body(),
             Some(watch) => listening::listen(relay.into_body(), watch, &head),
@@ -472,6 +473,8 @@ struct Answer {
     head: http::response::Parts,
     source: Source,
     under_way: UnderWay,
+    /// Whether it is an event stream.
+    streaming: bool,
     /// A stream's.
     lease: Option<Lease>,
 }
@@ -491,7 +494,7 @@ impl Answer {
         if matches!(self.source, Source::Http2(_)) && !is_framed_once(&self.head.headers) {
             return Err(Refusal::UpstreamFailed);
         }
-        let idle = (!is_stream(&self.head)).then_some(idle);
+        let idle = (!self.streaming).then_some(idle);
         let relay = Relay::new(self.source, self.under_way, idle);
         Ok((self.head, relay))
     }
@@ -554,6 +557,7 @@ async fn finish(
         if let Err(Ok(unheard)) = tell.send(fetch.run(request, &mut hear).await)
             && let Rest::Body(source) = unheard.rest
             && let answer = (Answer {
+                streaming: is_stream(&unheard.head),
                 head: unheard.head,
                 source,
                 lease: None,

@@ -26,7 +26,7 @@ pub struct Stamp<'r> {
 }
 
 /// What is said of one request. Over HTTP/1.1 it is written as it is: eleven fields put into a map, and taken out again,
-/// were a sixth of a request's instructions.
+/// were an eighth of a request's instructions.
 #[must_use = "nothing else says who calls"]
 pub struct Tail<'r> {
     /// Who forwarded it, and for which host; `None`: a trusted proxy did, and the head says so.

@@ -4,11 +4,11 @@
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
-use http::header::{EXPECT, TE, UPGRADE};
-use http::{HeaderMap, Method, Request, Uri, Version};
+use http::header::{EXPECT, TE};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use httparse::{Header, ParserConfig, Status};
 
-use crate::http1::fields::{self, fields_of};
+use crate::http1::fields::{self, Present, fields_of};
 use crate::http1::framing::Framing;
 use crate::http1::link::Interim;
 use crate::refusal::Refusal;
@@ -169,27 +169,35 @@ fn parse<'b>(
 impl Asked {
     fn read(head: Request<()>) -> Result<Self, Refusal> {
         let (version, headers) = (head.version(), head.headers());
-        let framing = Framing::stated(version, headers).map_err(|_| Refusal::RequestMalformed)?;
+        let present = Present::of(headers);
+        let framing = match present.framing {
+            true => Framing::stated(version, headers).map_err(|_| Refusal::RequestMalformed)?,
+            false => None,
+        };
         let takes = match () {
             () if head.method() == Method::HEAD => Takes::Head,
-            () if wants_trailers(headers) => Takes::Trailers,
+            () if present.te && wants_trailers(headers) => Takes::Trailers,
             () => Takes::Body,
         };
         let manner = Manner {
             version,
-            after: match fields::keeps_alive(version, headers) {
-                true => After::Keep,
-                false => After::Close,
+            after: match present.connection {
+                true if fields::keeps_alive(version, headers) => After::Keep,
+                // What it says nothing of, its version says.
+                false if version == Version::HTTP_11 => After::Keep,
+                _ => After::Close,
             },
             takes,
-            wish: match headers.contains_key(UPGRADE) {
+            wish: match present.upgrade {
                 true => Wish::Switch,
                 false => Wish::Stay,
             },
         };
-        let expects = headers
-            .get(EXPECT)
-            .is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let asked = |expected: &HeaderValue| {
+            let expected = expected.as_bytes();
+            expected.eq_ignore_ascii_case(b"100-continue")
+        };
+        let expects = present.expect && headers.get(EXPECT).is_some_and(asked);
         let interim = match (version, expects) {
             (Version::HTTP_11, true) => Interim::Continue,
             (Version::HTTP_11, false) => Interim::Hints,
