@@ -296,7 +296,7 @@ impl Gate {
                 return face.serve(call).await.map(Carried::Answer);
             }
         };
-        let exchange = Exchange {
+        let mut exchange = Exchange {
             head,
             forwarding: &conn.forwarding,
             connection_id: found.params.decoded("connection_id").map(Cow::into_owned),
@@ -310,7 +310,7 @@ impl Gate {
             line: conn.desk.line(),
             watch,
         };
-        carriage.carry(exchange, journal).await
+        carriage.carry(&mut exchange, journal).await
     }
 
     /// Whose the job is that the request names, where its route asks.

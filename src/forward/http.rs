@@ -201,7 +201,7 @@ impl Carriage {
     /// What is wrong with the upstream, or with the client's body.
     pub async fn carry(
         &self,
-        mut exchange: Exchange<'_, '_>,
+        exchange: &mut Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let switching = self.switching(exchange.head)?;
@@ -359,7 +359,7 @@ impl Carriage {
     fn answer(
         &self,
         mut answer: Answer,
-        mut exchange: Exchange<'_, '_>,
+        exchange: &mut Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let (lease, streaming) = (answer.lease.take(), answer.streaming);
@@ -399,7 +399,7 @@ impl Carriage {
     fn switched(
         &self,
         switched: Switched,
-        mut exchange: Exchange<'_, '_>,
+        exchange: &mut Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
         let downstream = exchange
@@ -443,10 +443,10 @@ impl Carriage {
     fn join(
         &self,
         (kind, lease): (streams::Kind, Option<&Lease>),
-        exchange: Exchange<'_, '_>,
+        exchange: &Exchange<'_, '_>,
     ) -> Membership {
         let member = Member {
-            permit: exchange.permit,
+            permit: exchange.permit.clone(),
             kind,
             route: Arc::clone(&self.route),
             path: exchange.head.path().into(),
