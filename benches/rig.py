@@ -124,9 +124,11 @@ def configuration(port, upstream, *, auth="public", route_count=1, workers=1, ac
 
 
 def silent_route(port):
+    # Heartbeats are work of their own, and come for all streams at once that were opened at once.
+    sparing = '[route.sse]\nheartbeat = "10m"\n'
     return (
-        f'[[upstream]]\nname = "silent"\nendpoints = ["http://127.0.0.1:{port}"]\nprotocol = "http2"\n'
-        '[[route]]\nname = "silent"\npath = "/silent"\nupstream = "silent"\nauth = "public"\n'
+        f'{sparing}[[upstream]]\nname = "silent"\nendpoints = ["http://127.0.0.1:{port}"]\nprotocol = "http2"\n'
+        f'[[route]]\nname = "silent"\npath = "/silent"\nupstream = "silent"\nauth = "public"\n{sparing}'
     )
 
 
