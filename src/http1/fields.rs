@@ -61,18 +61,8 @@ pub fn write_line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Writes a number in decimal.
-pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Whether the connection outlives a message with these fields (RFC 9112 §9.3).

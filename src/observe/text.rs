@@ -29,19 +29,7 @@ pub fn clip(text: &str, max: usize) -> &str {
 
 /// Appends `number` in decimal.
 pub fn push_number(out: &mut String, number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    let mut rest = number;
-    loop {
-        at -= 1;
-        // The remainder is a digit.
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// Appends `number` with at least three digits.
