@@ -6,24 +6,24 @@ use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 
-use crate::body::{Body, BodyError, UploadState};
+use crate::body::{Body, UploadState};
 use crate::config::{self, CaptureFrom, HostHeader, OnDisconnect, Protocol};
 use crate::downstream::{Downstream, Hints};
 use crate::forward::expiring::Expiring;
-use crate::forward::fetch::{Fetch, Fetched, Rest, Source, UnderWay, Whereto};
+use crate::forward::fetch::{Fetch, Rest, Source, UnderWay, Whereto};
 use crate::forward::headers::{Forwarding, HeaderPlan, Screens, Stamp, Tail};
 use crate::forward::listening;
+use crate::forward::persistent::{Persistent, finish};
 use crate::forward::pool::Pools;
-use crate::forward::relay::{Relay, Upload, UploadLimits, drain};
+use crate::forward::relay::{Relay, Upload, UploadLimits};
 use crate::forward::sse;
 use crate::forward::upstream::Upstream;
 use crate::forward::websocket::handshake;
@@ -358,12 +358,19 @@ impl Carriage {
     /// An answer whose body follows.
     fn answer(
         &self,
-        mut answer: Answer,
+        answer: Answer,
         exchange: &mut Exchange<'_, '_>,
         journal: &mut Journal,
     ) -> Result<Carried, Refusal> {
-        let (lease, streaming) = (answer.lease.take(), answer.streaming);
-        let (mut head, relay) = answer.open(self.upstream.config.idle_timeout)?;
+        let Answer {
+            mut head,
+            source,
+            under_way,
+            streaming,
+            lease,
+        } = answer;
+        let idle = (!streaming).then_some(self.upstream.config.idle_timeout);
+        let relay = Relay::open(&head, (source, under_way), idle)?;
         let body = match exchange.watch.take() {
             None => relay.into_body(),
             Some(watch) => listening::listen(relay.into_body(), watch, &head),
@@ -372,7 +379,7 @@ impl Carriage {
         head.extensions.clear();
         let body = match self.on_disconnect {
             OnDisconnect::Cancel => body,
-            OnDisconnect::Finish => Body::stream(Persistent(Some(body))),
+            OnDisconnect::Finish => Body::stream(Persistent::new(body)),
         };
         let response = Response::from_parts(head, body);
         if !streaming {
@@ -487,19 +494,6 @@ struct Switched {
     lease: Option<Lease>,
 }
 
-impl Answer {
-    /// Its head, and its body under watch.
-    fn open(self, idle: Duration) -> Result<(http::response::Parts, Relay), Refusal> {
-        // Over HTTP/1.1 its framing was judged when it was read.
-        if matches!(self.source, Source::Http2(_)) && !is_framed_once(&self.head.headers) {
-            return Err(Refusal::UpstreamFailed);
-        }
-        let idle = (!self.streaming).then_some(idle);
-        let relay = Relay::new(self.source, self.under_way, idle);
-        Ok((self.head, relay))
-    }
-}
-
 /// Whether an answer that opens nothing would tell the client that its tunnel is open: over HTTP/2 any 2xx does
 /// (RFC 8441 §5, CVE-2024-23326).
 fn is_taken_for_a_tunnel(head: &Head, status: StatusCode) -> bool {
@@ -509,23 +503,6 @@ fn is_taken_for_a_tunnel(head: &Head, status: StatusCode) -> bool {
 /// Whether the answer is an event stream, which may be silent for as long as its own limit says.
 pub(super) fn is_stream(head: &http::response::Parts) -> bool {
     head.status == StatusCode::OK && sse::is_event_stream(&head.headers)
-}
-
-/// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that
-/// connection might be somebody else's.
-fn is_framed_once(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (lengths.next(), codings.next()) {
-        (None, None) => true,
-        (Some(length), None) => {
-            lengths.next().is_none() && length.as_bytes().iter().all(u8::is_ascii_digit)
-        }
-        (None, Some(coding)) => {
-            codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-        }
-        (Some(_), Some(_)) => false,
-    }
 }
 
 /// Passes interim answers on to the client (RFC 9110 §15.2), but for the leave to send a body, which the
@@ -541,73 +518,5 @@ fn pass_on<'p>(
         plan.response(&mut headers);
         headers.remove(CONTENT_LENGTH);
         hints.give(status, headers);
-    }
-}
-
-/// Runs the fetch as a task of its own: it goes on when the client leaves, and the answer is then read to its
-/// end, so that the upstream's work is not cut off.
-async fn finish(
-    fetch: Fetch<'static>,
-    request: Request<Body>,
-    mut hear: impl FnMut(StatusCode, HeaderMap) + 'static,
-) -> Result<Fetched, Refusal> {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let idle = fetch.upstream.config.idle_timeout;
-    tokio::task::spawn_local(async move {
-        if let Err(Ok(unheard)) = tell.send(fetch.run(request, &mut hear).await)
-            && let Rest::Body(source) = unheard.rest
-            && let answer = (Answer {
-                streaming: is_stream(&unheard.head),
-                head: unheard.head,
-                source,
-                lease: None,
-                under_way: unheard.under_way,
-            })
-            && let Ok((_, relay)) = answer.open(idle)
-        {
-            drain(relay.into_body()).await;
-        }
-    });
-    told.await.unwrap_or(Err(Refusal::Internal))
-}
-
-/// A body that is read to its end even when nobody wants it any more.
-struct Persistent(Option<Body>);
-
-impl HttpBody for Persistent {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Some(body) = &mut this.0 else {
-            return Poll::Ready(None);
-        };
-        let polled = Pin::new(body).poll_frame(cx);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
-            this.0 = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or(SizeHint::with_exact(0), HttpBody::size_hint)
-    }
-}
-
-impl Drop for Persistent {
-    fn drop(&mut self) {
-        if let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) {
-            tokio::task::spawn_local(drain(body));
-        }
     }
 }

@@ -3,7 +3,7 @@
 //! (`outgoing.rs` is the request meanwhile), `headers.rs` cleans both heads,
 //! `relay.rs` passes the bodies; `http.rs` is the carrier that puts these together, `sse/` and `websocket/`
 //! are what it hands long-lived streams to, `listening.rs` has them
-//! listened to for jobs, `expiring.rs` warns of their end; `health.rs` asks endpoints how they are. Reads no token.
+//! listened to for jobs, `expiring.rs` warns of their end, `persistent.rs` goes on when the client has left; `health.rs` asks endpoints how they are. Reads no token.
 
 pub mod connect;
 pub mod expiring;
@@ -15,6 +15,7 @@ pub mod http1;
 pub mod http2;
 mod listening;
 mod outgoing;
+mod persistent;
 pub mod pool;
 pub mod relay;
 pub mod sse;

@@ -8,12 +8,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::body::{Body, BodyError, BodyFault, UploadState};
 use crate::forward::fetch::{Source, UnderWay};
 use crate::forward::headers;
+use crate::refusal::Refusal;
 
 /// A limit on silence. Its one timer is left running and only looked at when it fires: moving it with
 /// every chunk would cost more than the chunk.
@@ -212,13 +215,24 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// The body of an answer; `under_way` counts its request until it ends.
-    pub fn new(inner: Source, under_way: UnderWay, idle_timeout: Option<Duration>) -> Self {
-        Self {
+    /// The body of the answer with this head; what is under way counts its request until it ends.
+    ///
+    /// # Errors
+    /// When its end could be told in two ways.
+    pub fn open(
+        head: &http::response::Parts,
+        (inner, under_way): (Source, UnderWay),
+        idle_timeout: Option<Duration>,
+    ) -> Result<Self, Refusal> {
+        // Over HTTP/1.1 its framing was judged when it was read.
+        if matches!(inner, Source::Http2(_)) && !is_framed_once(&head.headers) {
+            return Err(Refusal::UpstreamFailed);
+        }
+        Ok(Self {
             inner,
             _under_way: under_way,
             silence: idle_timeout.map(Silence::new),
-        }
+        })
     }
 
     /// As a body: one that is over already needs no watch.
@@ -269,6 +283,23 @@ impl HttpBody for Relay {
             Source::Http1(reading) => reading.size_hint(),
             Source::Http2(reading) => reading.size_hint(),
         }
+    }
+}
+
+/// Whether the answer's end can be told in one way only (RFC 9112 §6.3): otherwise the next answer on that
+/// connection might be somebody else's.
+fn is_framed_once(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => true,
+        (Some(length), None) => {
+            lengths.next().is_none() && length.as_bytes().iter().all(u8::is_ascii_digit)
+        }
+        (None, Some(coding)) => {
+            codings.next().is_none() && coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
+        (Some(_), Some(_)) => false,
     }
 }
 
