@@ -37,7 +37,7 @@ pub(super) fn file(mut top: Table<'_>) -> Config {
     let log = log(top.table("log"));
     let errors = errors(top.table("errors"));
     let sources = credentials(top.table("credentials"));
-    let tokens = tokens(top.table("tokens"));
+    let tokens = tokens(top.table("tokens"), server.workers);
     let tickets = tickets::tickets(top.table("tickets"));
     let mut issuers = issuer::issuers(&mut top);
     let apis = apis::apis(top.table("api"));
@@ -300,20 +300,22 @@ pub(super) fn sources(table: &mut Table<'_>) -> Option<Vec<Source>> {
     Some(sources)
 }
 
-fn tokens(mut table: Table<'_>) -> Tokens {
+fn tokens(mut table: Table<'_>, workers: usize) -> Tokens {
     let leeway = table.duration_or_zero("leeway").unwrap_or(seconds(30));
     if leeway.subsec_nanos() > 0 || leeway > seconds(300) {
         let what = "`leeway` must be whole seconds, at most \"300s\"";
         table.problem("leeway", what, "set the clocks right, and keep the default");
     }
+    let cache_size: usize = table
+        .integer("cache_size", 0..=1_000_000_000)
+        .unwrap_or(100_000);
     Tokens {
         leeway: leeway.as_secs(),
-        cache_size: table
-            .integer("cache_size", 0..=1_000_000_000)
-            .unwrap_or(100_000),
+        cache_size,
         worker_cache_size: table
             .integer("worker_cache_size", 0..=100_000_000)
-            .unwrap_or(4096),
+            // All of them together hold on to no more than the shared ones do.
+            .unwrap_or((cache_size / workers.max(1)).max(4096)),
         cache_time: table.duration_or_zero("cache_time").unwrap_or(seconds(300)),
     }
 }

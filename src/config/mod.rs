@@ -279,7 +279,7 @@ impl ClaimPath {
 pub struct Tokens {
     /// Seconds, at most 300.
     pub leeway: u64,
-    pub cache_size: u64,
+    pub cache_size: usize,
     pub worker_cache_size: usize,
     pub cache_time: Duration,
 }

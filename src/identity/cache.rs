@@ -1,4 +1,4 @@
-//! Verified tokens, remembered: a small cache of each worker's own in front of one that all share. Both
+//! Verified tokens, remembered: a cache of each worker's own in front of one that all share. Both
 //! hold only what was verified, under the token's full text; a bad token leaves nothing behind in them. Of some, a
 //! worker knows a while why they were refused (`refused.rs`).
 //!
@@ -18,36 +18,40 @@ use rustc_hash::FxHasher;
 
 use crate::clock::UnixSeconds;
 use crate::identity::Identity;
-use crate::identity::halves::{Halves, Kept};
 use crate::identity::refused::{LONGEST, MOST, Met, Refused};
+use crate::identity::sets::{Kept, Sets};
 use crate::observe::metrics::Cells;
 use crate::refusal::Refusal;
 
-/// One verified token.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Who it speaks for.
-    pub identity: Arc<Identity>,
+/// How long a verification counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Proof {
     /// The issuer's key generation that verified it.
     pub generation: u64,
     /// When it is forgotten, by the monotonic clock: a wall clock that jumps back extends nothing.
     pub until: Instant,
 }
 
-impl Entry {
-    /// Whether it still holds. `exp` is judged by the wall clock at every hit, and
+impl Identity {
+    /// Whether what verified it still counts. `exp` is judged by the wall clock at every hit, and
     /// what ended by the register.
-    pub(crate) fn holds(&self, moment: Moment, generations: &dyn Generations) -> bool {
-        moment.wall < self.identity.ends_at
-            && moment.monotonic < self.until
-            && self.generation == generations.generation(self.identity.issuer_index)
-            && generations.stands(&self.identity)
+    fn holds(&self, moment: Moment, generations: &dyn Generations) -> bool {
+        self.proof.is_some_and(|proof| {
+            moment.wall < self.ends_at
+                && moment.monotonic < proof.until
+                && proof.generation == generations.generation(self.issuer_index)
+                && generations.stands(self)
+        })
     }
 }
 
-impl Kept for Entry {
+impl Kept for Arc<Identity> {
     fn token(&self) -> &str {
-        self.identity.token.expose()
+        self.token.expose()
+    }
+
+    fn ahead(&self) {
+        Identity::ahead(self);
     }
 }
 
@@ -83,8 +87,10 @@ pub struct LocalTokens {
 struct Epoch {
     /// That of the shared cache.
     number: u64,
-    verified: Halves<Entry>,
-    refused: Halves<Refused>,
+    verified: Sets<Arc<Identity>>,
+    /// How many were offered to it.
+    offered: u32,
+    refused: Sets<Refused>,
     /// Of all that were refused.
     met: Met,
 }
@@ -99,13 +105,14 @@ pub struct TokenCounts {
 }
 
 impl LocalTokens {
-    /// At most `size` tokens, and no more that were refused; fewer than two are none.
+    /// At most `size` tokens, and no more that were refused.
     pub fn new(size: usize) -> Self {
         Self {
             tokens: RefCell::new(Epoch {
                 number: 0,
-                verified: Halves::new(size),
-                refused: Halves::new(size.min(MOST)),
+                verified: Sets::new(size),
+                offered: 0,
+                refused: Sets::new(size.min(MOST)),
                 met: Met::none(),
             }),
             counts: TokenCounts::default(),
@@ -151,17 +158,21 @@ impl LocalTokens {
     ) -> Option<Arc<Identity>> {
         let mut tokens = self.tokens.borrow_mut();
         let verified = &mut tokens.enter(cache).verified;
-        let entry = verified.find(cache.mark(token), token)?;
-        entry
-            .holds(moment, generations)
-            .then(|| entry.identity.clone())
+        let identity = verified.find(cache.mark(token), token)?;
+        let holds = identity.holds(moment, generations);
+        holds.then(|| Arc::clone(identity))
     }
 
-    /// Keeps a verified token.
-    pub(crate) fn insert(&self, entry: Entry, cache: &TokenCache) {
-        let mark = cache.mark(entry.token());
+    /// Keeps a verified token: where there is no room any more, only each sixteenth. More callers than are kept would
+    /// push out one another otherwise, and whom that drops is in no cache of the processor.
+    pub(crate) fn insert(&self, identity: &Arc<Identity>, cache: &TokenCache) {
+        let mark = cache.mark(identity.token());
         let mut tokens = self.tokens.borrow_mut();
-        tokens.enter(cache).verified.insert(mark, entry);
+        let epoch = tokens.enter(cache);
+        epoch.offered = epoch.offered.wrapping_add(1);
+        if epoch.verified.has_room(mark) || epoch.offered.is_multiple_of(SELDOM) {
+            epoch.verified.insert(mark, Arc::clone(identity));
+        }
     }
 
     /// Why `token` was refused in this epoch of `cache`, if that still holds under keys of this generation.
@@ -201,8 +212,8 @@ impl Epoch {
     /// What was kept in another epoch is forgotten: it was judged under another configuration.
     fn enter(&mut self, cache: &TokenCache) -> &mut Self {
         if self.number != cache.epoch() {
-            self.verified.clear();
-            self.refused.clear();
+            self.verified.take();
+            self.refused.take();
             self.number = cache.epoch();
         }
         self
@@ -214,7 +225,7 @@ impl Epoch {
 /// push out one another's tokens no faster than they must (S3-FIFO).
 #[derive(Debug)]
 pub struct TokenCache {
-    tokens: Cache<u64, Entry, UnitWeighter, BuildHasherDefault<FxHasher>>,
+    tokens: Shards,
     hasher: RandomState,
     epoch: u64,
 }
@@ -222,18 +233,8 @@ pub struct TokenCache {
 impl TokenCache {
     /// At most `size` tokens.
     pub fn new(size: usize) -> Self {
-        let count = if size < SMALL { 1 } else { SHARDS };
-        // A shard holds its part, rounded up.
-        let size = size / count * count;
-        let options = OptionsBuilder::new()
-            .shards(count)
-            .estimated_items_capacity(size)
-            .weight_capacity(size as u64)
-            .build()
-            .expect("both capacities are given");
-        let marks = BuildHasherDefault::default();
         Self {
-            tokens: Cache::with_options(options, UnitWeighter, marks, DefaultLifecycle::default()),
+            tokens: shards(size),
             hasher: RandomState::new(),
             epoch: next_epoch(),
         }
@@ -245,14 +246,16 @@ impl TokenCache {
         token: &str,
         moment: Moment,
         generations: &dyn Generations,
-    ) -> Option<Entry> {
-        let entry = self.tokens.get(&self.mark(token))?;
-        (entry.token() == token && entry.holds(moment, generations)).then_some(entry)
+    ) -> Option<Arc<Identity>> {
+        let identity = self.tokens.get(&self.mark(token))?;
+        identity.ahead();
+        let is_it = identity.token() == token && identity.holds(moment, generations);
+        is_it.then_some(identity)
     }
 
     /// Keeps a verified token.
-    pub(crate) fn insert(&self, entry: Entry) {
-        self.tokens.insert(self.mark(entry.token()), entry);
+    pub(crate) fn insert(&self, identity: Arc<Identity>) {
+        self.tokens.insert(self.mark(identity.token()), identity);
     }
 
     /// A keyed hash of the token's end, which is the end of its signature: as random as all of it, and
@@ -269,12 +272,30 @@ impl TokenCache {
     }
 }
 
+type Shards = Cache<u64, Arc<Identity>, UnitWeighter, BuildHasherDefault<FxHasher>>;
+
+fn shards(size: usize) -> Shards {
+    let count = if size < SMALL { 1 } else { SHARDS };
+    // A shard holds its part, rounded up.
+    let size = size / count * count;
+    let options = OptionsBuilder::new()
+        .shards(count)
+        .estimated_items_capacity(size)
+        .weight_capacity(size as u64)
+        .build()
+        .expect("both capacities are given");
+    let marks = BuildHasherDefault::default();
+    Cache::with_options(options, UnitWeighter, marks, DefaultLifecycle::default())
+}
+
 /// Epochs are unique in the process, so that a worker's cache never takes one verifier for another.
 fn next_epoch() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(0);
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
+/// Of how many tokens that a full worker is offered it takes one.
+const SELDOM: u32 = 16;
 const SHARDS: usize = 16;
 /// A cache of fewer tokens than this has one shard, so that its bound stays exact.
 const SMALL: usize = 1024;
@@ -303,11 +324,11 @@ mod tests {
     #[test]
     fn an_entry_holds_until_either_clock_or_the_keys_say_otherwise() {
         let start = Instant::now();
-        let entry = Entry {
-            identity: Arc::new(identity("u", 1000)),
+        let mut identity = identity("u", 1000);
+        identity.proof = Some(Proof {
             generation: 3,
             until: start + Duration::from_secs(60),
-        };
+        });
         let rows = [
             ("fresh", 900, 0, 3, true),
             ("expired by the wall clock", 1000, 0, 3, false),
@@ -320,19 +341,25 @@ mod tests {
                 wall,
                 monotonic: start + Duration::from_secs(seconds),
             };
-            assert_eq!(entry.holds(moment, &All(generation)), holds, "{case}");
+            assert_eq!(identity.holds(moment, &All(generation)), holds, "{case}");
         }
+        identity.proof = None;
+        assert!(!identity.holds(now(), &All(3)), "kept by nobody");
     }
 
-    fn entry(token: &str) -> Entry {
-        Entry {
-            identity: Arc::new(Identity {
-                token: Secret::new(token.into()),
-                ..identity("u", 1000)
+    fn verified(token: &str) -> Arc<Identity> {
+        of("u", token, 0)
+    }
+
+    fn of(user: &str, token: &str, generation: u64) -> Arc<Identity> {
+        Arc::new(Identity {
+            token: Secret::new(token.into()),
+            proof: Some(Proof {
+                generation,
+                until: Instant::now() + Duration::from_secs(60),
             }),
-            generation: 0,
-            until: Instant::now() + Duration::from_secs(60),
-        }
+            ..identity(user, 1000)
+        })
     }
 
     fn now() -> Moment {
@@ -344,18 +371,44 @@ mod tests {
 
     #[test]
     fn no_more_tokens_are_kept_than_the_bound_says() {
-        for (size, least) in [(0, 0), (1, 0), (2, 1), (10, 5), (4096, 1536)] {
+        for (size, least) in [(0, 0), (1, 0), (2, 1), (3, 1), (10, 5), (4096, 3000)] {
             let cache = TokenCache::new(size);
             let local = LocalTokens::new(size);
             for number in 0..2 * size + 10 {
-                cache.insert(entry(&number.to_string()));
-                local.insert(entry(&number.to_string()), &cache);
+                cache.insert(verified(&number.to_string()));
+                local.insert(&verified(&number.to_string()), &cache);
             }
             let shared = cache.tokens.len();
             assert!((least..=size).contains(&shared), "{size}: {shared}");
-            let local = local.tokens.borrow().verified.len();
-            assert!((least..=size).contains(&local), "{size}: {local}");
+            assert_eq!(local.tokens.borrow().verified.len(), size);
         }
+    }
+
+    #[test]
+    fn callers_whom_a_worker_has_no_room_for_push_out_few() {
+        let (cache, local) = (TokenCache::new(0), LocalTokens::new(4));
+        let offer = |number: u32| local.insert(&verified(&number.to_string()), &cache);
+        let knows = |number: &u32| {
+            local
+                .find(&number.to_string(), now(), &cache, &All(0))
+                .is_some()
+        };
+        (0..SELDOM - 1).for_each(offer);
+        assert_eq!((0..SELDOM).filter(knows).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        offer(SELDOM - 1);
+        assert!(knows(&(SELDOM - 1)));
+        assert_eq!((0..4).filter(knows).count(), 3);
+    }
+
+    #[test]
+    fn a_full_worker_takes_a_token_that_was_verified_again() {
+        let (cache, local) = (TokenCache::new(0), LocalTokens::new(4));
+        for number in 0..4 {
+            local.insert(&verified(&number.to_string()), &cache);
+        }
+        assert!(local.find("2", now(), &cache, &All(1)).is_none());
+        local.insert(&of("u", "2", 1), &cache);
+        assert!(local.find("2", now(), &cache, &All(1)).is_some());
     }
 
     #[test]
@@ -367,7 +420,7 @@ mod tests {
         for token in tokens.iter().cycle().take(3 * SIZE) {
             match cache.find(token, now(), &All(0)) {
                 Some(_) => known += 1,
-                None => cache.insert(entry(token)),
+                None => cache.insert(verified(token)),
             }
         }
         // Some shards get more than others.
@@ -377,9 +430,9 @@ mod tests {
     #[test]
     fn a_token_that_is_used_outlives_those_that_are_not() {
         let cache = TokenCache::new(10);
-        cache.insert(entry("used"));
+        cache.insert(verified("used"));
         for number in 0..100 {
-            cache.insert(entry(&number.to_string()));
+            cache.insert(verified(&number.to_string()));
             assert!(cache.find("used", now(), &All(0)).is_some(), "{number}");
         }
     }
@@ -388,12 +441,7 @@ mod tests {
     fn an_entry_of_what_ended_does_not_hold() {
         let cache = TokenCache::new(10);
         for (user, found) in [("here", true), ("gone", false)] {
-            let mut identity = identity(user, 1000);
-            identity.token = Secret::new(user.into());
-            cache.insert(Entry {
-                identity: Arc::new(identity),
-                ..entry(user)
-            });
+            cache.insert(of(user, user, 0));
             assert_eq!(cache.find(user, now(), &All(0)).is_some(), found);
         }
         assert!(cache.find("never", now(), &All(0)).is_none());

@@ -113,6 +113,7 @@ impl Issuer {
             ends_at: verified.ends_at,
             headers: self.render_headers(claims)?,
             token: verified.token,
+            proof: None,
             assertions: Assertions::default(),
             standing: None,
             last_use: LastUse::default(),

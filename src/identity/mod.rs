@@ -1,6 +1,6 @@
 //! Who calls: tokens verified against issuers. `verifier.rs` tells the journey; `json.rs`, `jwt.rs`, `key.rs`,
 //! `keyset.rs` and `validity.rs` read and judge one token (pure), `issuer.rs` and `jwks*.rs` hold the keys,
-//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; a worker no more than `halves.rs` holds), `mint.rs` signs for tests
+//! `claims.rs` makes an identity of claims, `cache.rs` remembers verified tokens and refused ones (`refused.rs`; a worker no more than `sets.rs` holds), `mint.rs` signs for tests
 //! and tools; `keyring.rs` holds the gateway's own keys (`signing_key.rs`), `vault.rs` seals them, `access_token.rs` says what
 //! its own tokens say, `bans.rs` keeps what an operator refused of any, `sessions.rs` whether they count still, `sightings.rs` tells of new ones, `assertion.rs` signs for upstreams. Decides nothing about what a caller may do.
 
@@ -9,7 +9,6 @@ pub mod assertion;
 pub mod bans;
 pub mod cache;
 pub mod claims;
-mod halves;
 pub mod issuer;
 pub mod json;
 pub mod jwks;
@@ -22,6 +21,7 @@ pub mod keyset;
 pub mod mint;
 mod refused;
 pub mod sessions;
+mod sets;
 pub mod sightings;
 pub mod signing_key;
 #[cfg(test)]
@@ -31,9 +31,12 @@ pub mod vault;
 pub mod verifier;
 
 use std::any::Any;
+use std::fmt;
+use std::hint::black_box;
 use std::sync::{Arc, OnceLock};
 
 use self::assertion::Assertions;
+use self::cache::Proof;
 use self::claims::Claims;
 use self::sessions::LastUse;
 use crate::clock::UnixSeconds;
@@ -67,6 +70,8 @@ pub struct Identity {
     pub issued_at: Option<UnixSeconds>,
     /// When it ends: `exp` plus the leeway. Also the deadline of its streams.
     pub ends_at: UnixSeconds,
+    /// How long what verified it counts; `None` where that is kept nowhere.
+    pub proof: Option<Proof>,
     /// All the claims.
     pub claims: Claims,
     /// The identity headers for the upstream, rendered and encoded.
@@ -86,17 +91,39 @@ pub struct Identity {
 /// What a later rung found out about a caller, so that it need not find it again for each request. As old as the
 /// identity: no configuration sees what another one left here.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(OnceLock<Arc<dyn Any + Send + Sync>>);
+pub struct Remembered(OnceLock<Arc<dyn Keepsake>>);
+
+/// What may be kept with a caller.
+pub trait Keepsake: Any + fmt::Debug + Send + Sync {
+    /// Reads of whatever a request reads of it, so that memory brings that early.
+    fn ahead(&self) -> u8;
+}
 
 impl Remembered {
     /// What is kept, made now where there is nothing; `None` where it is of another type.
-    pub fn get_or_init<T: Any + Send + Sync>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
+    pub fn get_or_init<T: Keepsake>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
         let kept = self.0.get_or_init(|| make());
-        (**kept).downcast_ref()
+        (&**kept as &dyn Any).downcast_ref()
+    }
+
+    /// Reads of what is kept.
+    fn ahead(&self) -> u8 {
+        self.0.get().map_or(0, |kept| kept.ahead())
     }
 }
 
+/// How many bytes memory gives at a time.
+const LINE: usize = 64;
+
 impl Identity {
+    /// Reads a byte of each line that a request reads of an identity. None of these waits for another, so that memory
+    /// brings them side by side.
+    fn ahead(&self) {
+        let parts = [self.token.expose().as_bytes(), self.headers.as_bytes()];
+        let texts = parts.into_iter().flat_map(|part| part.iter().step_by(LINE));
+        black_box(texts.fold(self.remembered.ahead(), |all, byte| all ^ byte));
+    }
+
     /// The number of the opaque session token that it came by; `None` for an access token, and for other issuers'.
     pub fn token_number(&self) -> Option<i64> {
         self.standing.as_ref()?.token

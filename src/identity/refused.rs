@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::clock::UnixSeconds;
 use crate::identity::cache::Moment;
-use crate::identity::halves::Kept;
+use crate::identity::sets::Kept;
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 

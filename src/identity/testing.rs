@@ -104,6 +104,7 @@ pub(crate) fn identity(user: &str, ends_at: u64) -> Identity {
         claims: claims_of(json!({})),
         headers: Lines::default(),
         token: Secret::new("".into()),
+        proof: None,
         assertions: Assertions::default(),
         standing: None,
         last_use: LastUse::default(),

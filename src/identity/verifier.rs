@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::clock::Clock;
 use crate::config::{Config, Tokens};
 use crate::identity::access_token::{claims_of, corrected};
-use crate::identity::cache::{Entry, Generations, LocalTokens, Moment, TokenCache};
+use crate::identity::cache::{Generations, LocalTokens, Moment, Proof, TokenCache};
 use crate::identity::claims::{Claims, Verified};
 use crate::identity::issuer::{BuildError, Issuer, KeySource, KeySources};
 use crate::identity::jwks::{Jwks, JwksStatus, Refetch};
@@ -73,7 +73,7 @@ impl Verifier {
         Self {
             own: issuers.iter().position(own),
             issuers,
-            cache: TokenCache::new(usize::try_from(tokens.cache_size).unwrap_or(usize::MAX)),
+            cache: TokenCache::new(tokens.cache_size),
             clock,
             leeway: tokens.leeway,
             cache_time: tokens.cache_time,
@@ -263,32 +263,31 @@ impl Verifier {
 
     /// The identity of a token that another worker has verified, or this one long ago.
     fn recall_shared(&self, local: &LocalTokens, token: &str) -> Option<Arc<Identity>> {
-        let entry = self.cache.find(token, self.moment(), self)?;
+        let identity = self.cache.find(token, self.moment(), self)?;
         local.count_hit();
-        Some(self.keep(local, entry))
+        Some(self.keep(local, identity))
     }
 
     async fn verify(&self, local: &LocalTokens, token: &Arc<str>) -> Result<Arc<Identity>, Fault> {
         local.count_miss();
-        let entry = self.entry(token).await?;
-        self.cache.insert(entry.clone());
+        let identity = Arc::new(self.prove(token).await?);
+        self.cache.insert(Arc::clone(&identity));
         if let Some(sightings) = &self.sightings {
-            sightings.tell(Sighting::Verified(&entry.identity));
+            sightings.tell(Sighting::Verified(&identity));
         }
-        Ok(self.keep(local, entry))
+        Ok(self.keep(local, identity))
     }
 
     /// Known to this worker too from now on.
-    fn keep(&self, local: &LocalTokens, entry: Entry) -> Arc<Identity> {
-        let identity = entry.identity.clone();
-        local.insert(entry, &self.cache);
+    fn keep(&self, local: &LocalTokens, identity: Arc<Identity>) -> Arc<Identity> {
+        local.insert(&identity, &self.cache);
         self.touch(&identity);
         identity
     }
 
-    /// Verifies a token for the cache. The generations are read first: keys that change meanwhile make
-    /// the entry one of the past.
-    async fn entry(&self, token: &Arc<str>) -> Result<Entry, Fault> {
+    /// Verifies a token for the caches. The generations are read first: keys that change meanwhile make
+    /// the proof one of the past.
+    async fn prove(&self, token: &Arc<str>) -> Result<Identity, Fault> {
         let generations: Vec<u64> = (0..self.issuers.len())
             .map(|index| self.generation(index))
             .collect();
@@ -308,10 +307,13 @@ impl Verifier {
             return Err(Fault::plain("session", Refusal::TokenRevoked));
         }
         let left = Duration::from_secs(identity.ends_at.saturating_sub(moment.wall));
-        Ok(Entry {
+        let proof = Proof {
             generation: generations[identity.issuer_index],
             until: moment.monotonic + left.min(self.cache_time),
-            identity: Arc::new(identity),
+        };
+        Ok(Identity {
+            proof: Some(proof),
+            ..identity
         })
     }
 

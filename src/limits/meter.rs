@@ -77,6 +77,11 @@ pub struct Place {
 }
 
 impl Meter {
+    /// Reads of it what the next request will read.
+    pub(super) fn ahead(&self) -> u8 {
+        (self.whole.load(Ordering::Relaxed) ^ self.day.load(Ordering::Relaxed)) as u8
+    }
+
     /// Takes one request.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use self::shared::{Calendar, Key, Shared, Wish};
 use self::told::Told;
 use crate::clock::Clock;
 use crate::config::{self, LimitClass, LimitsStore, RedisAway, StreamsExceeded};
-use crate::identity::Caller;
+use crate::identity::{Caller, Keepsake};
 use crate::observe::metrics::{Metrics, Registration};
 use crate::policy::Permit;
 use crate::refusal::Refusal;
@@ -58,6 +58,12 @@ struct Seat {
     meter: Arc<Meter>,
     /// Its counts in Redis, where gateways count together.
     key: Option<Key>,
+}
+
+impl Keepsake for Option<Seat> {
+    fn ahead(&self) -> u8 {
+        self.as_ref().map_or(0, |seat| seat.meter.ahead())
+    }
 }
 
 /// Where counts are that outlive a configuration.
