@@ -121,7 +121,6 @@ impl<T: Kept> Sets<T> {
         ((u128::from(mark) * self.sets.len() as u128) >> u64::BITS) as usize
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.kept
     }
