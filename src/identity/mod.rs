@@ -91,24 +91,45 @@ pub struct Identity {
 /// What a later rung found out about a caller, so that it need not find it again for each request. As old as the
 /// identity: no configuration sees what another one left here.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(OnceLock<Arc<dyn Keepsake>>);
+pub struct Remembered(OnceLock<Kept>);
+
+#[derive(Clone, Debug)]
+struct Kept {
+    keepsake: Arc<dyn Keepsake>,
+    beyond: Option<Arc<dyn Keepsake>>,
+}
 
 /// What may be kept with a caller.
 pub trait Keepsake: Any + fmt::Debug + Send + Sync {
     /// Reads of whatever a request reads of it, so that memory brings that early.
     fn ahead(&self) -> u8;
+
+    /// What it leads to and each request reads too: asked for in the same moment.
+    fn beyond(&self) -> Option<Arc<dyn Keepsake>> {
+        None
+    }
 }
 
 impl Remembered {
     /// What is kept, made now where there is nothing; `None` where it is of another type.
     pub fn get_or_init<T: Keepsake>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
-        let kept = self.0.get_or_init(|| make());
-        (&**kept as &dyn Any).downcast_ref()
+        let kept = self.0.get_or_init(|| {
+            let keepsake = make();
+            Kept {
+                beyond: keepsake.beyond(),
+                keepsake,
+            }
+        });
+        (&*kept.keepsake as &dyn Any).downcast_ref()
     }
 
     /// Reads of what is kept.
     fn ahead(&self) -> u8 {
-        self.0.get().map_or(0, |kept| kept.ahead())
+        let ahead = |kept: &Kept| {
+            let beyond = kept.beyond.as_ref().map_or(0, |beyond| beyond.ahead());
+            kept.keepsake.ahead() ^ beyond
+        };
+        self.0.get().map_or(0, ahead)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::{LimitFigures, Rate, StreamsExceeded};
+use crate::identity::Keepsake;
 use crate::streams::{End, Remote};
 
 /// The counts of one caller in one bucket.
@@ -76,12 +77,13 @@ pub struct Place {
     number: u64,
 }
 
-impl Meter {
-    /// Reads of it what the next request will read.
-    pub(super) fn ahead(&self) -> u8 {
+impl Keepsake for Meter {
+    fn ahead(&self) -> u8 {
         (self.whole.load(Ordering::Relaxed) ^ self.day.load(Ordering::Relaxed)) as u8
     }
+}
 
+impl Meter {
     /// Takes one request.
     ///
     /// # Errors

@@ -62,7 +62,11 @@ struct Seat {
 
 impl Keepsake for Option<Seat> {
     fn ahead(&self) -> u8 {
-        self.as_ref().map_or(0, |seat| seat.meter.ahead())
+        self.as_ref().map_or(0, |seat| seat.class as u8)
+    }
+
+    fn beyond(&self) -> Option<Arc<dyn Keepsake>> {
+        Some(Arc::clone(&self.as_ref()?.meter) as _)
     }
 }
 
