@@ -314,7 +314,7 @@ fn tokens(mut table: Table<'_>, workers: usize) -> Tokens {
         cache_size,
         worker_cache_size: table
             .integer("worker_cache_size", 0..=100_000_000)
-            // All of them together hold on to no more than the shared ones do.
+            // All workers together hold on to about as many as are shared.
             .unwrap_or((cache_size / workers.max(1)).max(4096)),
         cache_time: table.duration_or_zero("cache_time").unwrap_or(seconds(300)),
     }
