@@ -91,11 +91,11 @@ pub struct Identity {
 /// What a later rung found out about a caller, so that it need not find it again for each request. As old as the
 /// identity: no configuration sees what another one left here.
 #[derive(Clone, Debug, Default)]
-pub struct Remembered(OnceLock<Kept>);
+pub struct Remembered(OnceLock<Keepsakes>);
 
 #[derive(Clone, Debug)]
-struct Kept {
-    keepsake: Arc<dyn Keepsake>,
+struct Keepsakes {
+    first: Arc<dyn Keepsake>,
     beyond: Option<Arc<dyn Keepsake>>,
 }
 
@@ -114,20 +114,20 @@ impl Remembered {
     /// What is kept, made now where there is nothing; `None` where it is of another type.
     pub fn get_or_init<T: Keepsake>(&self, make: impl FnOnce() -> Arc<T>) -> Option<&T> {
         let kept = self.0.get_or_init(|| {
-            let keepsake = make();
-            Kept {
-                beyond: keepsake.beyond(),
-                keepsake,
+            let first = make();
+            Keepsakes {
+                beyond: first.beyond(),
+                first,
             }
         });
-        (&*kept.keepsake as &dyn Any).downcast_ref()
+        (&*kept.first as &dyn Any).downcast_ref()
     }
 
     /// Reads of what is kept.
     fn ahead(&self) -> u8 {
-        let ahead = |kept: &Kept| {
+        let ahead = |kept: &Keepsakes| {
             let beyond = kept.beyond.as_ref().map_or(0, |beyond| beyond.ahead());
-            kept.keepsake.ahead() ^ beyond
+            kept.first.ahead() ^ beyond
         };
         self.0.get().map_or(0, ahead)
     }
