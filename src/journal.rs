@@ -41,7 +41,7 @@ pub struct Journal {
     ending: Rc<Cell<Option<&'static str>>>,
     /// Bytes that a tunnel's client sent.
     bytes_in: u64,
-    /// Bytes of the answer so far.
+    /// Bytes of the answer.
     bytes_out: u64,
     /// The request's body, where it has one.
     pub upload: Option<Rc<UploadState>>,
@@ -211,8 +211,9 @@ impl Journal {
         response.map(|inner| {
             Body::stream(Told {
                 inner,
-                journal: self,
+                bytes_out: 0,
                 over: false,
+                journal: self,
             })
         })
     }
@@ -336,15 +337,19 @@ const CLIENT_LEFT: &str = "client_left";
 /// The status of an answer that nobody waited for; nginx's, never sent.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A body that keeps the journal until its last byte.
+/// A body that keeps the journal until its last byte. In this order: what each event of a stream touches is one line of
+/// memory.
+#[repr(C)]
 struct Told {
     inner: Body,
-    journal: Journal,
+    bytes_out: u64,
     over: bool,
+    journal: Journal,
 }
 
 impl Drop for Told {
     fn drop(&mut self) {
+        self.journal.bytes_out = self.bytes_out;
         let ending = &self.journal.ending;
         if !self.over && !self.inner.is_end_stream() && ending.get().is_none() {
             ending.set(Some(CLIENT_LEFT));
@@ -364,7 +369,7 @@ impl HttpBody for Told {
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                this.journal.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+                this.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
             }
             Poll::Ready(Some(Err(error))) => this.journal.ending.set(Some(error.word())),
             Poll::Ready(None) => this.over = true,
