@@ -203,10 +203,9 @@ class Gateway:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def cpu_us(self):
-        """User and system time so far."""
-        fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields[11:13])) / TICK * 1e6
-
+        """User and system time so far, of all threads, to the nanosecond: /proc counts in hundredths of a second."""
+        # clock_getcpuclockid(3), which Python has for threads only: the kernel's number for "all of this process".
+        return time.clock_gettime_ns((~self.process.pid << 3) | 2) / 1000
 
 
 # ------------------------------------------------------------------ load
