@@ -162,6 +162,8 @@ fn token(mut table: Table<'_>) -> Option<TokenApi> {
 
 fn supabase(mut table: Table<'_>) -> Option<SupabaseApi> {
     let mount = mount(&mut table, "mount", "/auth/v1");
+    // Those of `anon_keys` are in every client.
+    table.warn_if_written_out("service_keys", |_| true);
     let api = SupabaseApi {
         mount: mount.clone().unwrap_or_default(),
         hosts: hosts(&mut table),

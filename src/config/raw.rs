@@ -181,13 +181,20 @@ impl<'c> Table<'c> {
         self.secret(key, read)
     }
 
-    /// A secret should not stand in a file that others can read.
-    pub(super) fn warn_if_written_out(&self, key: &str, is_secret: impl FnOnce(&str) -> bool) {
-        let Some(Value::Text(text)) = self.tree.get(key).map(|node| &node.value) else {
+    /// A secret should not stand in a file that others can read; `key` holds a string or a list of them.
+    pub(super) fn warn_if_written_out(&self, key: &str, is_secret: impl Fn(&str) -> bool) {
+        let Some(node) = self.tree.get(key) else {
             return;
         };
-        if text.written == text.value
-            && is_secret(&text.value)
+        let nodes = match &node.value {
+            Value::List(list) => list.as_slice(),
+            _ => std::slice::from_ref(node),
+        };
+        let is_written_out = |node: &Node| match &node.value {
+            Value::Text(text) => text.written == text.value && is_secret(&text.value),
+            _ => false,
+        };
+        if nodes.iter().any(is_written_out)
             && let Some(mode) = self.report.open_to_others()
         {
             let what =

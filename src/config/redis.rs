@@ -51,7 +51,9 @@ pub(super) fn redis(mut table: Table<'_>) -> Option<Redis> {
     let report = table.report;
     // Not shown: URLs hold passwords.
     let url = table.secret("url", url);
-    table.warn_if_written_out("url", units::holds_password);
+    for key in ["url", "sentinels", "nodes"] {
+        table.warn_if_written_out(key, units::holds_password);
+    }
     if table.is_given() {
         table.require("url", "\"redis://localhost:6379\"");
     }

@@ -262,15 +262,21 @@ pub(super) fn name(text: &str) -> Result<Box<str>, Wrong> {
     ))
 }
 
-/// Whether a URL names a password: `scheme://user:password@host`.
+/// Whether a URL names a password: `scheme://user:password@host`, or the option `pass` (Redis) or
+/// `password` (PostgreSQL).
 pub fn holds_password(url: &str) -> bool {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = rest.split('/').next().unwrap_or_default();
+    let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = place.split('/').next().unwrap_or_default();
     let user = authority.rsplit_once('@').map(|(user, _)| user);
-    user.is_some_and(|user| {
-        user.split_once(':')
-            .is_some_and(|(_, password)| !password.is_empty())
-    })
+    let names_one = |(_, password): (&str, &str)| !password.is_empty();
+    user.and_then(|user| user.split_once(':'))
+        .is_some_and(names_one)
+        || options
+            .split('&')
+            .filter_map(|option| option.split_once('='))
+            .filter(|(name, _)| ["pass", "password"].contains(name))
+            .any(names_one)
 }
 
 #[cfg(test)]
@@ -300,6 +306,25 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(millis(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn passwords_stand_before_the_host_or_in_an_option() {
+        for (url, expected) in [
+            ("redis://me:hunter2@localhost/0", true),
+            ("redis://:hunter2@localhost", true),
+            ("redis://localhost?db=1&pass=hunter2", true),
+            ("redis+unix:///run/redis.sock?pass=hunter2", true),
+            ("postgres://localhost/a?user=me&password=hunter2", true),
+            ("redis://me@localhost", false),
+            ("redis://me:@localhost", false),
+            ("redis://localhost?pass=", false),
+            ("postgres://localhost/a?passfile=/a/b", false),
+            ("postgres:///a@b:c", false),
+            ("sqlite:gateway.db", false),
+        ] {
+            assert_eq!(holds_password(url), expected, "{url}");
         }
     }
 
